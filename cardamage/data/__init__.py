@@ -1,0 +1,1 @@
+"""COCO exports, label masks, shards, and the order in which they are read."""

@@ -1,0 +1,81 @@
+"""What can go wrong, and the exit status each failure ends a program with.
+
+The tree::
+
+    CardamageError          exit 1: something failed that is not the user's doing
+    ├── UserError           exit 2: one line that names the value, what is allowed, the remedy
+    │   ├── ConfigError     a config file or an override
+    │   ├── DataError       a dataset, an annotation, an image, a shard
+    │   ├── RunError        a run directory: in use, unwritable, of another config, incomplete
+    │   └── CheckpointError a checkpoint: missing, damaged, of another model
+    └── Stopped             exit 75: stopped on request after saving; the same command goes on
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from enum import IntEnum
+from typing import NoReturn
+
+
+class ExitStatus(IntEnum):
+    """How every program of this project ends."""
+
+    DONE = 0
+    FAILED = 1
+    USER_ERROR = 2
+    STOPPED = 75
+
+
+class CardamageError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    exit_status = ExitStatus.FAILED
+
+
+class UserError(CardamageError):
+    """A mistake the user can mend: the message is one line and names the remedy."""
+
+    exit_status = ExitStatus.USER_ERROR
+
+
+class ConfigError(UserError):
+    """A config file, an override or a command-line value is wrong."""
+
+
+class DataError(UserError):
+    """A dataset, an annotation, an image or a shard is wrong."""
+
+
+class RunError(UserError):
+    """A run directory cannot serve: in use, unwritable, incomplete or of another config."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged or belongs to another model."""
+
+
+class Stopped(CardamageError):  # noqa: N818 - not an error of anybody's
+    """The program was asked to stop, has saved, and will go on when started again."""
+
+    exit_status = ExitStatus.STOPPED
+
+
+def run_program(main: Callable[[], None]) -> NoReturn:
+    """Run ``main`` and end the process as the exit-status contract says.
+
+    A :class:`CardamageError` prints as one line on standard error, without a traceback; an
+    interrupt from the keyboard ends with :attr:`ExitStatus.STOPPED`. Anything else is a defect and
+    keeps its traceback, so that it can be reported.
+    """
+    try:
+        main()
+    except CardamageError as error:
+        label = "stopped" if isinstance(error, Stopped) else "error"
+        print(f"{label}: {error}", file=sys.stderr)  # noqa: T201 - the last word of a program
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print("stopped: interrupted; the same command goes on", file=sys.stderr)  # noqa: T201
+        sys.exit(ExitStatus.STOPPED)
+    sys.exit(ExitStatus.DONE)

@@ -1,0 +1,118 @@
+"""Every file of a run directory and of a shard folder, each as one property.
+
+Nothing else in the project spells a file name of these folders.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+STAGES = ("pack", "train", "test", "report")
+"""The four stages, in the order in which they depend on each other."""
+
+SPLITS = ("train", "valid", "test")
+"""The folders of a COCO export and of a shard folder."""
+
+_CHECKPOINT = re.compile(r"epoch-(\d{4,})\.safetensors")
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The files of one run."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The config as resolved: every default written out."""
+        return self.root / "config.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        """Commit, patch, versions, command and host of the last start."""
+        return self.root / "provenance.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One row an epoch."""
+        return self.root / "metrics.csv"
+
+    @property
+    def events(self) -> Path:
+        """Progress, one JSON object a line."""
+        return self.root / "events.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the weights, one file an epoch."""
+        return self.root / "checkpoints"
+
+    def checkpoint(self, epoch: int) -> Path:
+        """The weights after ``epoch`` (counted from 1)."""
+        return self.checkpoints / f"epoch-{epoch:04d}.safetensors"
+
+    def finished_checkpoints(self) -> dict[int, Path]:
+        """Every checkpoint on disk by epoch, in ascending order."""
+        found = {}
+        if self.checkpoints.is_dir():
+            for path in self.checkpoints.iterdir():
+                if match := _CHECKPOINT.fullmatch(path.name):
+                    found[int(match[1])] = path
+        return dict(sorted(found.items()))
+
+    @property
+    def resume(self) -> Path:
+        """The folder with what the next start needs to go on."""
+        return self.root / "resume"
+
+    def test_table(self, split: str) -> Path:
+        """One row a checkpoint, tested on ``split``."""
+        return self.root / "test" / f"{split}.csv"
+
+    def test_counts(self, split: str, epoch: int) -> Path:
+        """Per-image counts of one checkpoint on ``split``."""
+        return self.root / "test" / split / f"epoch-{epoch:04d}.npz"
+
+    @property
+    def report(self) -> Path:
+        """The folder of the report; its page is ``index.html``."""
+        return self.root / "report"
+
+    def stage(self, stage: str) -> Path:
+        """The marker that says how a stage stands."""
+        return self.root / "stages" / f"{stage}.json"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the stages' logs."""
+        return self.root / "logs"
+
+    def log(self, stage: str) -> Path:
+        """What a stage printed."""
+        return self.logs / f"{stage}.log"
+
+    def consumed_samples(self, rank: int) -> Path:
+        """The samples each training step of one rank really consumed, one JSON object a line."""
+        return self.logs / f"samples-rank{rank}.jsonl"
+
+
+@dataclass(frozen=True)
+class ShardPaths:
+    """The files of one packed dataset."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        """Counts, sizes, hashes, classes, fingerprint; written last, so it marks completeness."""
+        return self.root / "manifest.json"
+
+    def shard(self, split: str, number: int) -> Path:
+        """One tar of samples; numbers count from 0."""
+        return self.root / split / f"{number:06d}.tar"
+
+    def index(self, split: str) -> Path:
+        """Where each sample lies inside the split's shards."""
+        return self.root / split / "index.npy"

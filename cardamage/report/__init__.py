@@ -1,0 +1,1 @@
+"""Reading finished runs and rendering their report, without torch."""

@@ -1,0 +1,72 @@
+"""Opening a run directory: a config becomes a folder, and a folder stays with its config."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cardamage import config
+from cardamage.config import Experiment
+from cardamage.errors import ConfigError, RunError
+from cardamage.files import write_text
+from cardamage.paths import RunPaths
+
+RUNS_DIR = Path("runs")
+"""Where run directories lie unless a command says otherwise."""
+
+
+def resolve(
+    target: Path, overrides: Sequence[str] = (), runs_dir: Path = RUNS_DIR
+) -> tuple[Experiment, RunPaths]:
+    """The experiment and run directory that a command's CONFIG argument means; writes nothing.
+
+    Args:
+        target: a YAML file, or a run directory (then the ``config.yaml`` inside it).
+        overrides: ``dotted.key=value`` laid over the file.
+        runs_dir: the parent of the run directory, when ``target`` is a YAML file.
+
+    Raises:
+        ConfigError: there is no such file or folder, or the config is wrong.
+        RunError: the run directory belongs to another config.
+    """
+    if target.is_dir():
+        run = RunPaths(target)
+        if not run.config.is_file():
+            raise ConfigError(f"{target} is no run directory: it has no config.yaml")
+        experiment = config.load(run.config, overrides)
+    else:
+        experiment = config.load(target, overrides)
+        run = RunPaths(runs_dir / experiment.name)
+    _check_same_run(run, experiment)
+    return experiment, run
+
+
+def open_run(run: RunPaths, experiment: Experiment) -> None:
+    """Make the run directory, or take up the one that is there, and write its ``config.yaml``.
+
+    Raises:
+        RunError: it cannot be written, or belongs to another config.
+    """
+    _check_same_run(run, experiment)
+    text = experiment.to_yaml()
+    try:
+        if not run.config.is_file() or run.config.read_text(encoding="utf-8") != text:
+            write_text(run.config, text)
+        run.logs.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"{run.root}: the run directory cannot be written ({error.strerror}); "
+            f"choose another place with --runs-dir"
+        ) from None
+
+
+def _check_same_run(run: RunPaths, experiment: Experiment) -> None:
+    if not run.config.is_file():
+        return
+    there = config.load(run.config)
+    if found := config.differences(there, experiment):
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise RunError(
+            f"{run.root} holds a run of another config ({found[0]}{more}); "
+            f"choose another name=..., or delete that folder"
+        )

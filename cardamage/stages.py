@@ -1,0 +1,152 @@
+"""Stage markers: ``stages/<stage>.json`` says how each stage of a run stands.
+
+A stage writes its own marker, from its main process: ``running`` when it starts, then ``done``,
+``failed`` or ``stopped``. Whoever depends on a stage reads the marker and trusts nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from cardamage.errors import CardamageError, ExitStatus, RunError, Stopped, UserError
+from cardamage.files import write_json
+from cardamage.paths import RunPaths
+
+State = Literal["waiting", "running", "done", "failed", "stopped", "cancelled"]
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """How a stage stands.
+
+    Attributes:
+        stage: its name.
+        state: ``waiting`` until it starts; ``stopped`` means it saved and will go on.
+        attempts: how often it was started.
+        started: when the last attempt began, ISO 8601 in UTC.
+        ended: when it ended.
+        host: the machine of the main process.
+        pid: the main process.
+        job_id: the SLURM job, where there is one.
+        exit_status: what the last attempt ended with.
+        error: its last error, one line.
+        error_class: ``user`` (the same input fails again), ``stopped`` or ``fault``.
+        output: what the next stages need, such as the folder of the shards.
+    """
+
+    stage: str
+    state: State = "waiting"
+    attempts: int = 0
+    started: str | None = None
+    ended: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    job_id: str | None = None
+    exit_status: int | None = None
+    error: str | None = None
+    error_class: Literal["user", "stopped", "fault"] | None = None
+    output: dict[str, Any] = field(default_factory=dict)
+
+
+def read_stage(run: RunPaths, stage: str) -> StageRecord:
+    """The marker of a stage; ``waiting`` when there is none.
+
+    Raises:
+        RunError: the marker is damaged.
+    """
+    path = run.stage(stage)
+    try:
+        return StageRecord(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return StageRecord(stage)
+    except (ValueError, TypeError):
+        raise _damaged(path) from None
+
+
+def write_stage(run: RunPaths, record: StageRecord) -> None:
+    """Publish a marker."""
+    write_json(run.stage(record.stage), asdict(record))
+
+
+def require(run: RunPaths, stage: str, command: str) -> StageRecord:
+    """The marker of an upstream stage that is done.
+
+    Args:
+        run: the run.
+        stage: what has to be done.
+        command: how to do it, for the message.
+
+    Raises:
+        RunError: the stage is not done.
+    """
+    record = read_stage(run, stage)
+    if record.state != "done":
+        raise RunError(
+            f"{run.root}: stage {stage} is {record.state}, and has to be done first; run {command}"
+        )
+    return record
+
+
+@contextmanager
+def running(run: RunPaths, stage: str, *, main_process: bool = True) -> Iterator[dict[str, Any]]:
+    """Keep a stage's marker true while the body runs; yields the dict that becomes ``output``.
+
+    Processes other than the main one write nothing.
+    """
+    output: dict[str, Any] = {}
+    if not main_process:
+        yield output
+        return
+    record = StageRecord(
+        stage,
+        state="running",
+        attempts=read_stage(run, stage).attempts + 1,
+        started=now(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        job_id=os.environ.get("SLURM_JOB_ID"),
+    )
+    write_stage(run, record)
+    try:
+        yield output
+    except BaseException as error:
+        write_stage(run, _ended(record, error))
+        raise
+    write_stage(
+        run,
+        replace(record, state="done", ended=now(), exit_status=ExitStatus.DONE, output=output),
+    )
+
+
+def now() -> str:
+    """The time, ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _ended(record: StageRecord, error: BaseException) -> StageRecord:
+    text = " ".join(str(error).split()) or type(error).__name__
+    match error:
+        case Stopped() | KeyboardInterrupt():
+            ended = replace(record, state="stopped", exit_status=ExitStatus.STOPPED)
+            return replace(ended, ended=now(), error=text, error_class="stopped")
+        case UserError():
+            status, error_class = ExitStatus.USER_ERROR, "user"
+        case CardamageError():
+            status, error_class = ExitStatus.FAILED, "fault"
+        case _:
+            status, error_class = ExitStatus.FAILED, "fault"
+            text = f"{type(error).__name__}: {text}"
+    ended = replace(record, state="failed", exit_status=status, ended=now(), error=text)
+    return replace(ended, error_class="user" if error_class == "user" else "fault")
+
+
+def _damaged(path: Path) -> RunError:
+    return RunError(f"{path} is damaged; delete it and start the stage again")

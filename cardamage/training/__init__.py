@@ -1,0 +1,1 @@
+"""Losses, optimisers and checkpoints: what the training loop is made of."""

@@ -1,0 +1,1 @@
+"""Submitting, watching and stopping runs, without torch."""
