@@ -85,6 +85,11 @@ class RunPaths:
         return self.root / "stages" / f"{stage}.json"
 
     @property
+    def launch(self) -> Path:
+        """Who launched the run last, where, and with which process or job ids."""
+        return self.root / "launch.json"
+
+    @property
     def logs(self) -> Path:
         """The folder of the stages' logs."""
         return self.root / "logs"
