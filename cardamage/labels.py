@@ -95,11 +95,11 @@ def map_categories(
     for name in (*class_of, *drop):
         if name not in names:
             near = get_close_matches(name, names, n=1, cutoff=0.4)
-            hint = f'; did you mean "{near[0]}"?' if near else ""
+            hint = f' (did you mean "{near[0]}"?)' if near else ""
             key = "data.drop" if name in drop else "data.classes"
             raise DataError(
-                f'{key} names "{name}", which the dataset does not have{hint} '
-                f"Its categories are: {', '.join(names)}"
+                f'{key} names "{name}", which the dataset does not have{hint}; '
+                f"its categories are: {', '.join(names)}"
             )
     roots = {category.id for category in unused_roots(categories, used)}
     mapping = {}

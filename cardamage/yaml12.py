@@ -2,6 +2,9 @@
 
 PyYAML follows version 1.1, where ``3e-4`` is a string, ``no`` is false, ``1:30`` is ninety, and
 the last of two equal keys wins without a word.
+
+Aliases are kept, but a document that contains itself, or that a few of them blow up beyond
+:data:`MAX_VALUES`, is refused before anything is built from it.
 """
 
 from __future__ import annotations
@@ -11,11 +14,31 @@ from typing import Any
 
 import yaml
 
+MAX_VALUES = 100_000
+"""Most keys and values of a document, every alias counted as if it were written out."""
+
+_CORE_TAGS = ("null", "str", "seq", "map")  # those that PyYAML constructs as 1.2 does
+
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the scalars of YAML 1.2's core schema and unique keys."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own declaration
+    yaml_constructors = {  # noqa: RUF012
+        tag: construct
+        for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.rpartition(":")[2] in _CORE_TAGS
+    }
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None and _values_in(node, {}) > MAX_VALUES:
+            raise yaml.MarkedYAMLError(
+                problem=f"the document stands for more than {MAX_VALUES} values; "
+                f"write fewer aliases",
+                problem_mark=node.start_mark,
+            )
+        return node
 
     def construct_mapping(  # PyYAML's signature
         self,
@@ -39,6 +62,30 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _values_in(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """How many values a node stands for; ``known`` holds the nodes met before, open ones as None.
+
+    Each node is counted once and its count reused, so this takes no longer than reading the text.
+    """
+    if id(node) in known:
+        values = known[id(node)]
+        if values is None:
+            raise yaml.MarkedYAMLError(
+                problem="an alias stands for a value that contains it; write the value out",
+                problem_mark=node.start_mark,
+            )
+        return values
+    known[id(node)] = None
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.SequenceNode):
+        children = node.value
+    elif isinstance(node, yaml.MappingNode):
+        children = [child for pair in node.value for child in pair]
+    values = 1 + sum(_values_in(child, known) for child in children)
+    known[id(node)] = values
+    return values
+
+
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = str(loader.construct_scalar(node))
     base = {"0o": 8, "0x": 16}.get(text[:2], 10)
@@ -46,11 +93,15 @@ def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
 
 
 def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
-    return float(str(loader.construct_scalar(node)).replace(".inf", "inf").replace(".nan", "nan"))
+    text = str(loader.construct_scalar(node)).lower()
+    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
 
 
 def _construct_bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
-    return str(loader.construct_scalar(node)).lower() == "true"
+    text = str(loader.construct_scalar(node))
+    if text.lower() not in ("true", "false"):  # only an explicit tag, !!bool yes, comes here
+        raise ValueError(f'"{text}" is not a boolean; write true or false')
+    return text.lower() == "true"
 
 
 _CORE_SCHEMA = (
