@@ -1,0 +1,283 @@
+"""Packed datasets: the manifest that describes one, and random access to its samples.
+
+A packed dataset is a folder of tars, as :class:`cardamage.paths.ShardPaths` draws it::
+
+    manifest.json              written last: what is here, and what it was made of
+    train/000000.tar           00000000.jpg  00000000.json  00000000.seg.png  00000001.jpg ...
+    train/index.npy            where each sample lies in the tars, and the CRC-32 of its parts
+
+Tars are read by offset, so a sample costs two reads wherever it lies, and any tool that knows
+WebDataset reads them too. What was cut short or changed after packing is noticed: the sizes and the
+index when a reader opens, the bytes of a sample when it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cardamage.data.openfiles import OpenFiles
+from cardamage.errors import DataError
+from cardamage.files import write_text
+from cardamage.paths import ShardPaths
+
+VERSION = 1
+"""Of the layout; part of every fingerprint, so another version never reads these shards."""
+
+PARTS = ("image", "info", "mask")
+"""A sample's members in the order of the tar, and the prefixes of the index's fields."""
+
+INDEX_DTYPE = np.dtype(
+    [("shard", "<u4")]
+    + [
+        field
+        for part in PARTS
+        for field in ((f"{part}_offset", "<u8"), (f"{part}_bytes", "<u4"), (f"{part}_crc32", "<u4"))
+    ]
+)
+"""One row a sample: the shard's number, then offset, size in bytes and CRC-32 of each part."""
+
+
+def key_of(number: int) -> str:
+    """The key of a split's sample: its number, from 0, in digits only.
+
+    WebDataset cuts keys at the first dot, so an original file name would not do.
+    """
+    return f"{number:08d}"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ShardRecord(_Record):
+    """One tar: how many samples and bytes it has, and its hash."""
+
+    samples: int
+    bytes: int
+    sha256: str
+
+
+class SplitRecord(_Record):
+    """One split: its tars by number, its index, and what its masks hold."""
+
+    samples: int
+    shards: list[ShardRecord]
+    index_sha256: str
+    pixels: list[int]
+    """Pixels of each class id over all masks as packed."""
+    overlapped_pixels: int
+    """Pixels at the original size that more than one annotation of different class covers."""
+
+
+class Manifest(_Record):
+    """What a folder of shards holds and what it was made of."""
+
+    version: int
+    dataset: str
+    fingerprint: str
+    """Hex SHA-256 of everything the bytes of the shards depend on."""
+    class_names: list[str]
+    """By class id, background first."""
+    options: dict[str, Any]
+    """How it was packed: classes, drop, image_size, subset, image_format, samples_per_shard."""
+    image_size: tuple[int, int] = Field(strict=False)
+    """Height and width of every image and mask, in pixels."""
+    rasteriser: str
+    encoder: str
+    splits: dict[str, SplitRecord]
+
+
+def write_manifest(paths: ShardPaths, manifest: Manifest) -> None:
+    """Publish the manifest; from then on the shards count as complete."""
+    write_text(paths.manifest, manifest.model_dump_json(indent=2) + "\n")
+
+
+def read_manifest(paths: ShardPaths) -> Manifest:
+    """The manifest of a shard folder.
+
+    Raises:
+        DataError: there is none, it is damaged, or another version of the layout wrote it.
+    """
+    try:
+        text = paths.manifest.read_text(encoding="utf-8")
+        version = json.loads(text)["version"]
+    except FileNotFoundError:
+        raise DataError(
+            f"{paths.root} holds no complete shards (it has no manifest.json); {_REPACK}"
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError):
+        raise _damaged_manifest(paths) from None
+    if version != VERSION:
+        raise DataError(
+            f"{paths.manifest} has version {version} of the layout, not {VERSION}; "
+            f"delete {paths.root} and {_REPACK}"
+        )
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError:
+        raise _damaged_manifest(paths) from None
+
+
+class Sample(NamedTuple):
+    """One decoded sample."""
+
+    key: str
+    image: NDArray[np.uint8]
+    """RGB of shape (H, W, 3)."""
+    mask: NDArray[np.uint8]
+    """Class ids of shape (H, W)."""
+
+
+class ShardReader:
+    """Random access to the samples of one split; safe to use from several threads.
+
+    Attributes:
+        folder: the shard folder.
+        split: the split.
+        manifest: the folder's manifest.
+        class_names: by class id, background first.
+        image_size: height and width of every image and mask, in pixels.
+        fingerprint: of the packed dataset, full length.
+        keys: of shape (samples,), each sample's key.
+
+    Args:
+        folder: the shard folder.
+        split: ``train``, ``valid`` or ``test``.
+        open_shards: how many tars are kept open at a time.
+
+    Raises:
+        DataError: the manifest or the index is missing or damaged, or a shard is missing or has
+            another size than it was packed with.
+    """
+
+    def __init__(self, folder: Path, split: str, *, open_shards: int = 64) -> None:
+        self.folder = folder
+        self.split = split
+        paths = ShardPaths(folder)
+        self.manifest = read_manifest(paths)
+        self.class_names = tuple(self.manifest.class_names)
+        self.image_size = self.manifest.image_size
+        self.fingerprint = self.manifest.fingerprint
+        if split not in self.manifest.splits:
+            raise DataError(
+                f'{folder} has no split "{split}"; it has {", ".join(self.manifest.splits)}'
+            )
+        record = self.manifest.splits[split]
+        self._shards = [paths.shard(split, number) for number in range(len(record.shards))]
+        for path, shard in zip(self._shards, record.shards, strict=True):
+            if (found := size_of(path)) != shard.bytes:
+                state = "is missing" if found is None else f"has {found} bytes, not {shard.bytes}"
+                raise DataError(f"{path} {state}; {_REPACK}")
+        self._index = _read_index(paths.index(split), record)
+        self.keys: NDArray[np.str_] = np.array([key_of(number) for number in range(len(self))])
+        self._files = OpenFiles(open_shards)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def read(self, number: int) -> Sample:
+        """Decode one sample; numbers count from 0.
+
+        Raises:
+            IndexError: there is no such sample.
+            DataError: its bytes are not those that were packed.
+        """
+        height, width = self.image_size
+        image = self._decode(number, "image", "RGB")
+        mask = self._decode(number, "mask", "L")
+        if image.shape != (height, width, 3) or mask.shape != (height, width):
+            raise self._damaged(number, "another size than the manifest says")
+        return Sample(str(self.keys[number]), image, mask)
+
+    def info(self, number: int) -> dict[str, Any]:
+        """What is stored beside a sample.
+
+        Returns:
+            ``file_name``, ``width``, ``height`` (of the original image), ``pixels`` (of each class
+            id in the mask as packed) and ``overlapped_pixels``.
+
+        Raises:
+            IndexError: there is no such sample.
+            DataError: its bytes are not those that were packed.
+        """
+        stored: dict[str, Any] = json.loads(self._bytes(number, "info"))
+        return stored
+
+    def close(self) -> None:
+        """Close the tars; reading afterwards raises ValueError."""
+        self._files.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _bytes(self, number: int, part: str) -> bytes:
+        if not 0 <= number < len(self):
+            raise IndexError(f"sample {number} of {len(self)}")
+        row = self._index[number]
+        offset, size = int(row[f"{part}_offset"]), int(row[f"{part}_bytes"])
+        try:
+            with self._files.borrow(self._shards[int(row["shard"])]) as descriptor:
+                content = os.pread(descriptor, size, offset)
+        except OSError as error:
+            raise self._damaged(number, f"a shard that cannot be read ({error.strerror})") from None
+        if zlib.crc32(content) != row[f"{part}_crc32"]:
+            raise self._damaged(number, f"other bytes in its {part} than were packed")
+        return content
+
+    def _decode(self, number: int, part: str, mode: str) -> NDArray[np.uint8]:
+        content = self._bytes(number, part)
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                if image.mode != mode:
+                    raise self._damaged(number, f"an {part} of mode {image.mode}, not {mode}")
+                return np.asarray(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise self._damaged(number, f"an {part} that does not decode ({error})") from None
+
+    def _damaged(self, number: int, what: str) -> DataError:
+        shard = self._shards[int(self._index[number]["shard"])]
+        return DataError(
+            f"{shard}: sample {key_of(number)} has {what}; delete {self.folder} and {_REPACK}"
+        )
+
+
+def size_of(path: Path) -> int | None:
+    """Size in bytes, or None when there is no such file."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _read_index(path: Path, record: SplitRecord) -> NDArray[Any]:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        raise DataError(f"{path} is missing; {_REPACK}") from None
+    if hashlib.sha256(content).hexdigest() != record.index_sha256:
+        raise DataError(f"{path} is not the index that was packed; {_REPACK}")
+    index: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    if index.dtype != INDEX_DTYPE or index.shape != (record.samples,):
+        raise DataError(f"{path} does not fit the manifest; {_REPACK}")
+    return index
+
+
+_REPACK = "pack again: python jobs/pack.py CONFIG"
+
+
+def _damaged_manifest(paths: ShardPaths) -> DataError:
+    return DataError(f"{paths.manifest} is damaged; delete {paths.root} and {_REPACK}")
