@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import types
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -26,6 +24,7 @@ from pydantic import (
 )
 
 from cardamage import yaml12
+from cardamage.complaints import explain
 from cardamage.errors import ConfigError
 from cardamage.labels import BACKGROUND, MAX_CLASSES
 
@@ -265,6 +264,11 @@ class Experiment(Section):
             )
         return self
 
+    @property
+    def evaluation_batch_size(self) -> int:
+        """Images per forward pass of an evaluation; the same on any number of processes."""
+        return self.test.batch_size or self.train.micro_batch_size or self.train.batch_size
+
     def identity(self) -> dict[str, Any]:
         """What makes two starts the same run: all that the weights of an epoch depend on.
 
@@ -276,11 +280,14 @@ class Experiment(Section):
             del identity["train"][key]
         for key in ("workers", "shards_dir"):
             del identity["data"][key]
+        # A list, for the order of the classes is that of their ids, and mappings have none.
+        groups = self.data.class_groups.items()
+        identity["data"]["classes"] = [{name: list(group)} for name, group in groups]
         return identity
 
     def hash(self) -> str:
         """Hex SHA-256 of :meth:`identity`, 16 characters."""
-        text = json.dumps(self.identity())  # in the schema's order; that of the classes counts
+        text = json.dumps(self.identity())
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
@@ -351,41 +358,12 @@ def differences(a: Experiment, b: Experiment) -> list[str]:
     ]
 
 
-def explain(error: ValidationError, root: type[BaseModel]) -> str:
-    """The first complaint of a validation in one line, and how many more there are."""
-    complaints = error.errors(include_url=False)
-    first = complaints[0]
-    keys, section = _locate(first["loc"], root)
-    where = ".".join(keys)
-    match first["type"]:
-        case "extra_forbidden":
-            allowed = list(section.model_fields) if section else []
-            near = get_close_matches(keys[-1], allowed, n=1, cutoff=0.5)
-            hint = f' (did you mean "{near[0]}"?)' if near else ""
-            text = f"{where}: unknown key{hint}; allowed here: {', '.join(allowed)}"
-        case "missing":
-            text = f"{where}: this key is required"
-        case "union_tag_invalid":
-            given = first["ctx"]["tag"]
-            names = [tag.strip(" '") for tag in first["ctx"]["expected_tags"].split(",")]
-            near = get_close_matches(given, names, n=1, cutoff=0.5)
-            hint = f' (did you mean "{near[0]}"?)' if near else ""
-            text = f'{where}.name: "{given}" is unknown{hint}; allowed: {", ".join(names)}'
-        case "union_tag_not_found":
-            text = f"{where}.name: this key is required"
-        case "value_error":
-            text = f"{where}: {first['ctx']['error']}" if where else str(first["ctx"]["error"])
-        case _:
-            message = first["msg"][0].lower() + first["msg"][1:]
-            text = f"{where}: {message}, not {json.dumps(first['input'], default=str)}"
-    more = len(complaints) - 1
-    return text + (f" (and {more} more)" if more else "")
-
-
 def _mapping(text: str, where: str) -> dict[str, Any]:
     try:
         values = yaml12.load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except RecursionError:
+        raise ConfigError(f"{where}: is nested too deeply; a config has three levels") from None
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
         problem = getattr(error, "problem", None) or str(error).replace("\n", " ")
@@ -421,42 +399,3 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def _locate(
-    location: tuple[int | str, ...], root: type[BaseModel]
-) -> tuple[list[str], type[BaseModel] | None]:
-    """The key path a person typed, and the section that holds the last key.
-
-    Pydantic puts the tag of a discriminated union and the name of a union's member into the
-    location; neither is a key of the file.
-    """
-    keys: list[str] = []
-    section: type[BaseModel] | None = root
-    for part in location:
-        field = section.model_fields.get(str(part)) if section else None
-        holder = section
-        if field is not None:
-            keys.append(str(part))
-            options = _sections(field.annotation)
-            section = options[0] if len(options) == 1 else None
-            candidates = options
-        elif section is None and keys and candidates:
-            tagged = [o for o in candidates if part in get_args(o.model_fields["name"].annotation)]
-            section, candidates = tagged[0], []
-        elif isinstance(part, int):
-            keys[-1] += f"[{part}]"
-        elif section is not None:
-            keys.append(str(part))
-        if field is not None and part == location[-1]:
-            section = holder
-    return keys, section
-
-
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    """The section classes an annotation allows."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) in (Union, types.UnionType, Annotated):
-        return [s for option in get_args(annotation) for s in _sections(option)]
-    return []
