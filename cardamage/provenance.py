@@ -1,0 +1,134 @@
+"""Where a run comes from: the code, the packages, the machine and the command.
+
+Gathering never fails a run: what cannot be found out is left out, and git is asked without taking
+its locks, so that a commit made at the same moment goes through.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import socket
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cardamage.console import log
+from cardamage.files import write_json
+from cardamage.paths import RunPaths
+from cardamage.stages import now
+
+CODE = Path(__file__).resolve().parents[1]
+"""The tree this code was imported from."""
+
+MAX_PATCH_BYTES = 1 << 20
+"""A longer patch is cut, and ``patch_cut`` says so."""
+
+MAX_UNTRACKED = 1000
+"""So many names of untracked files are kept."""
+
+_GIT_TIMEOUT_S = 10.0
+
+
+def write_provenance(run: RunPaths) -> None:
+    """Publish ``provenance.json``; a failure is a warning, for the run does not need the file."""
+    try:
+        write_json(run.provenance, provenance())
+    except OSError as error:
+        log.warning("%s could not be written: %s", run.provenance, error.strerror)
+
+
+def provenance(code: Path = CODE) -> dict[str, Any]:
+    """What is known of this start, ready for JSON.
+
+    Keys: ``time`` (UTC), ``command`` (one shell line), ``directory``, ``host``, ``platform``,
+    ``python``, ``packages`` (version by name), ``code`` (the tree), and ``git``: None outside a
+    repository, else ``commit``, ``branch`` (None when detached), ``dirty``, ``patch`` (from the
+    commit to the working tree), ``patch_cut`` and ``untracked`` (names).
+
+    Args:
+        code: the tree whose commit is asked for.
+    """
+    return {
+        "time": now(),
+        "command": shlex.join([sys.executable, *sys.argv]),
+        "directory": _working_directory(),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": _packages(),
+        "code": str(code),
+        "git": _git_state(code),
+    }
+
+
+def _working_directory() -> str | None:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:  # it was deleted under the program
+        return None
+
+
+def _packages() -> dict[str, str]:
+    """Versions of what the project depends on, read from their metadata: nothing is imported."""
+    try:
+        requirements = metadata.requires("cardamage") or []
+    except metadata.PackageNotFoundError:  # run from a plain copy of the tree
+        return {}
+    versions = {}
+    for requirement in requirements:
+        name = re.match(r"[A-Za-z0-9._-]+", requirement)
+        if name is None or "extra ==" in requirement:
+            continue
+        try:
+            versions[name[0]] = metadata.version(name[0])
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _git_state(code: Path) -> dict[str, Any] | None:
+    top = _git(code, "rev-parse", "--show-toplevel")
+    # A copy of the code inside somebody else's repository is not described by that repository.
+    if top is None or Path(os.fsdecode(top.rstrip(b"\n"))).resolve() != code.resolve():
+        return None
+    commit = _git(code, "rev-parse", "--verify", "HEAD")  # None before the first commit
+    branch = _git(code, "symbolic-ref", "--short", "HEAD")
+    patch = _git(code, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv") or b""
+    listing = _git(code, "ls-files", "--others", "--exclude-standard", "-z") or b""
+    untracked = [_text(name) for name in listing.split(b"\0") if name]
+    return {
+        "commit": _text(commit) if commit else None,
+        "branch": _text(branch) if branch else None,
+        "dirty": bool(patch or untracked),
+        "patch": _text(patch[:MAX_PATCH_BYTES], strip=False),
+        "patch_cut": len(patch) > MAX_PATCH_BYTES,
+        "untracked": untracked[:MAX_UNTRACKED],
+    }
+
+
+def _git(code: Path, *arguments: str) -> bytes | None:
+    """What a git command prints; None when it fails, hangs, or there is no git."""
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        result = subprocess.run(
+            ["git", *arguments],
+            cwd=code,
+            env={**environment, "GIT_OPTIONAL_LOCKS": "0"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_GIT_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout
+
+
+def _text(content: bytes, *, strip: bool = True) -> str:
+    text = content.decode("utf-8", errors="replace")
+    return text.strip() if strip else text
