@@ -1,0 +1,132 @@
+"""The one evaluation, used after every epoch and by the test stage, on any number of processes.
+
+Per-image rows are summed nowhere: they are gathered, put in the order of the split, and handed to
+:mod:`cardamage.metrics`. Batches are cut from the split before they are dealt to processes, so the
+same images meet in one forward pass on any number of them and the counts are equal to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cardamage.data.loader import Request, load
+from cardamage.data.order import shares
+from cardamage.data.shards import ShardReader
+from cardamage.errors import CardamageError
+from cardamage.tally import Tally
+from cardamage.training.losses import Loss
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """RGB images, uint8 (B, 3, H, W), as float32 with ImageNet's mean and deviation removed.
+
+    Done on the images' device: a batch travels there as bytes.
+    """
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(1, 3, 1, 1)
+    deviation = torch.tensor(IMAGENET_STD, device=images.device).view(1, 3, 1, 1)
+    return (images.float() / 255 - mean) / deviation
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model does on a split of N images.
+
+    Attributes:
+        counts: int64 (N, C, C): true class by predicted class, per image.
+        loss: float64 (N,): each image's mean per-pixel loss.
+        maps: uint8 (K, H, W): predicted class ids of the samples asked for.
+    """
+
+    counts: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    maps: NDArray[np.uint8]
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    loss: Loss,
+    reader: ShardReader,
+    accelerator: Accelerator,
+    *,
+    batch_size: int,
+    workers: int,
+    map_samples: Sequence[int] = (),
+) -> Evaluation:
+    """Evaluate every sample of a split exactly once, over all processes together.
+
+    Args:
+        model: on the accelerator's device; left in the mode it came in. Running statistics are
+            taken from process 0 first, since those are what a checkpoint saves.
+        loss: per-image loss.
+        reader: the split.
+        accelerator: decides device, precision and processes.
+        batch_size: images per forward pass.
+        workers: decoding threads.
+        map_samples: sample numbers whose predicted maps are returned.
+
+    Raises:
+        CardamageError: a sample was missed or seen twice; a defect, never expected.
+        DataError: a shard is damaged.
+    """
+    share_running_statistics(model, accelerator)
+    was_training = model.training
+    model.eval()
+    tally = Tally(len(reader.class_names))
+    wanted = set(map_samples)
+    maps: list[tuple[int, NDArray[np.uint8]]] = []
+    requests = _dealt(len(reader), batch_size, accelerator)
+    with closing(load(reader, requests, workers=workers)) as batches:
+        for batch in batches:
+            images = batch.images.to(accelerator.device, non_blocking=True)
+            target = batch.masks.to(accelerator.device, non_blocking=True)
+            with accelerator.autocast():
+                logits = model(normalise(images))
+            predicted = logits.argmax(dim=1)
+            tally.add(torch.from_numpy(batch.samples), predicted, target, loss(logits, target))
+            for row, sample in enumerate(batch.samples.tolist()):
+                if sample in wanted:
+                    maps.append((sample, predicted[row].to(torch.uint8).cpu().numpy()))
+    model.train(was_training)
+    rows = tally.gather(accelerator)
+    if rows["positions"].tolist() != list(range(len(reader))):
+        raise CardamageError(
+            f"evaluation saw {len(rows['positions'])} samples of {len(reader)}, "
+            f"or some of them twice; please report this defect"
+        )
+    kept = dict(gather_object(maps)) if accelerator.num_processes > 1 else dict(maps)
+    height, width = reader.image_size
+    stacked = [kept[sample] for sample in map_samples]
+    return Evaluation(
+        counts=rows["counts"].numpy(),
+        loss=rows["loss"].numpy(),
+        maps=np.stack(stacked) if stacked else np.empty((0, height, width), np.uint8),
+    )
+
+
+def share_running_statistics(model: nn.Module, accelerator: Accelerator) -> None:
+    """Give every process the buffers of process 0, such as BatchNorm's running statistics."""
+    if accelerator.num_processes > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
+
+
+def _dealt(samples: int, batch_size: int, accelerator: Accelerator) -> Iterator[Request]:
+    """The batches of this process: the split in order, cut up, then dealt in neighbouring runs."""
+    batches = -(-samples // batch_size)
+    mine = shares(batches, accelerator.num_processes)[accelerator.process_index]
+    for batch in range(mine.start, mine.stop):
+        first = batch * batch_size
+        yield np.arange(first, min(first + batch_size, samples)), None

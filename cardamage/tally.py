@@ -1,0 +1,73 @@
+"""Per-image results while they accumulate on the device, and their gathering over processes."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+
+def confusion_counts(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
+    """Pixels by true and predicted class.
+
+    Args:
+        predicted: class ids, int64 (B, H, W).
+        target: class ids, uint8 (B, H, W).
+        classes: how many there are, background included: C.
+
+    Returns:
+        int64 (B, C, C): ``[n, t, p]`` counts the pixels of image n of true class t and predicted
+        class p. Computed on the tensors' device without waiting for it.
+    """
+    pairs = (target.long() * classes + predicted).flatten(1)
+    counts = torch.zeros(len(pairs), classes * classes, dtype=torch.int64, device=pairs.device)
+    counts.scatter_add_(1, pairs, torch.ones_like(pairs))
+    return counts.view(-1, classes, classes)
+
+
+class Tally:
+    """Rows of (position, counts, loss), one an image, kept on the device until they are needed."""
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+        self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, positions: Tensor, predicted: Tensor, target: Tensor, loss: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            positions: int64 (B,): where each image stands in the order read or in the split.
+            predicted: class ids, int64 (B, H, W).
+            target: class ids, uint8 (B, H, W).
+            loss: float32 (B,).
+        """
+        counts = confusion_counts(predicted, target, self._classes)
+        self._rows.append((positions, counts, loss.detach().double()))
+
+    def gather(self, accelerator: Accelerator) -> dict[str, Tensor]:
+        """The rows of all processes, on each of them, in ascending position, on the CPU.
+
+        Returns:
+            ``positions`` int64 (N,), ``counts`` int64 (N, C, C), ``loss`` float64 (N,).
+        """
+        device, classes = accelerator.device, self._classes
+        empty = (
+            torch.empty(0, dtype=torch.int64),
+            torch.empty(0, classes, classes, dtype=torch.int64),
+            torch.empty(0, dtype=torch.float64),
+        )
+        rows = [empty, *self._rows]
+        columns = [torch.cat([t.to(device) for t in column]) for column in zip(*rows, strict=True)]
+        padded = [accelerator.pad_across_processes(c, dim=0, pad_index=-1) for c in columns]
+        positions, counts, loss = (accelerator.gather(c).cpu() for c in padded)
+        real = positions >= 0
+        order = torch.argsort(positions[real])
+        return {
+            "positions": positions[real][order],
+            "counts": counts[real][order],
+            "loss": loss[real][order],
+        }
+
+    def restore(self, rows: dict[str, Tensor]) -> None:
+        """Start from rows that :meth:`gather` gave; called on one process only."""
+        self._rows = [(rows["positions"], rows["counts"], rows["loss"])]

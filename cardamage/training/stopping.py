@@ -1,0 +1,62 @@
+"""Stopping on request: a signal sets a flag, and all processes agree at a step boundary.
+
+Nothing is saved inside a signal handler: it could strike in the middle of a collective or of a
+write, and only on one process. The training loop asks :meth:`StopRequests.agreed` between two
+steps and saves from there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import torch
+from accelerate import Accelerator
+
+from cardamage.console import log
+
+
+class StopRequests:
+    """Turns SIGTERM and SIGINT into a flag while entered; a second SIGINT interrupts at once."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._asked: signal.Signals | None = None
+        self._pid = os.getpid()
+        self._group: Any = None
+        if accelerator.num_processes > 1:
+            # NCCL would reduce on the GPU, and every step would wait for it.
+            self._group = torch.distributed.new_group(backend="gloo")
+
+    def __enter__(self) -> Self:
+        self._before = {
+            number: signal.signal(number, self._handle)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def agreed(self) -> bool:
+        """Whether any process was asked to stop; every process gets the same answer."""
+        if self._group is None:
+            return self._asked is not None
+        flag = torch.tensor([int(self._asked is not None)])
+        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX, group=self._group)
+        return bool(flag.item())
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:  # a forked child inherits handlers
+            return
+        if number == signal.SIGINT and self._asked is signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked = signal.Signals(number)
+        log.warning("%s: stopping after this step", self._asked.name)

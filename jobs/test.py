@@ -1,0 +1,143 @@
+"""Test every epoch's checkpoint of a run: `python jobs/test.py CONFIG`; only what is missing."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+
+from cardamage import metrics
+from cardamage.config import Experiment
+from cardamage.console import EventLog, Progress, log, start_logging
+from cardamage.data.shards import ShardReader
+from cardamage.errors import RunError, run_program
+from cardamage.evaluate import evaluate
+from cardamage.files import sha256_of
+from cardamage.models import build_model
+from cardamage.packed import packed_splits
+from cardamage.paths import RunPaths
+from cardamage.results import TestResult, read_result, write_result
+from cardamage.runs import RUNS_DIR, open_run, resolve
+from cardamage.stages import require, running
+from cardamage.tables import Row, write_table
+from cardamage.training.checkpoint import check_belongs, load_checkpoint, load_weights
+from cardamage.training.losses import build_loss
+
+
+def main() -> None:
+    """Parse the command line and test."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path, help="a YAML file, or a run directory")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in test.split=valid")
+    parser.add_argument("--runs-dir", type=Path, default=RUNS_DIR, help="default: %(default)s")
+    arguments = parser.parse_args()
+    experiment, run = resolve(arguments.config, arguments.overrides, arguments.runs_dir)
+    accelerator = Accelerator(mixed_precision=experiment.train.mixed_precision)
+    start_logging(main_process=accelerator.is_main_process)
+    if accelerator.is_main_process:
+        open_run(run, experiment)
+    accelerator.wait_for_everyone()
+    with running(run, "test", main_process=accelerator.is_main_process) as output:
+        require(run, "train", f"`accelerate launch jobs/train.py {run.root}`")
+        test(experiment, run, accelerator)
+        split = experiment.test.split
+        output.update(split=split, checkpoints=len(run.finished_checkpoints()))
+        if accelerator.is_main_process:
+            print(run.test_table(split))
+    accelerator.end_training()
+
+
+def test(experiment: Experiment, run: RunPaths, accelerator: Accelerator) -> None:
+    """Test the checkpoints that have no result yet, then write the table of all.
+
+    Raises:
+        UserError: the shards or a checkpoint cannot serve.
+    """
+    split, is_main = experiment.test.split, accelerator.is_main_process
+    (reader,) = packed_splits(run, experiment, split)
+    checkpoints = run.finished_checkpoints()
+    todo = [epoch for epoch in checkpoints if not is_tested(run, reader, split, epoch)]
+    accelerator.wait_for_everyone()  # every process has looked before any of them writes
+    log.info(
+        "%d of %d checkpoints are to be tested on %s, %d images",
+        len(todo),
+        len(checkpoints),
+        split,
+        len(reader),
+    )
+    model = accelerator.prepare_model(
+        build_model(experiment.model, len(reader.class_names)), evaluation_mode=True
+    )
+    map_samples = spread(len(reader), experiment.test.overlays)
+    with Progress(
+        "test",
+        len(todo) * len(reader),
+        "images",
+        events=EventLog(run.events, enabled=is_main),
+        enabled=is_main,
+    ) as progress:
+        for epoch in todo:
+            path = checkpoints[epoch]
+            checkpoint = load_checkpoint(path)
+            check_belongs(checkpoint, experiment.hash(), path)
+            load_weights(model, checkpoint, path)
+            outcome = evaluate(
+                model,
+                build_loss(experiment.loss),
+                reader,
+                accelerator,
+                batch_size=experiment.evaluation_batch_size,
+                workers=experiment.data.workers,
+                map_samples=map_samples,
+            )
+            progress.advance(len(reader), epoch=epoch)
+            result = TestResult(
+                epoch=epoch,
+                weights_sha256=checkpoint.weights_sha256,
+                fingerprint=reader.fingerprint,
+                class_names=tuple(reader.class_names),
+                keys=reader.keys,
+                counts=outcome.counts,
+                loss=outcome.loss,
+                map_samples=np.array(map_samples, dtype=np.int64),
+                maps=outcome.maps,
+            )
+            if is_main:
+                write_result(run.test_counts(split, epoch), result)
+    if is_main:
+        rows = [table_row(run, split, epoch) for epoch in checkpoints]
+        write_table(run.test_table(split), rows)
+
+
+def is_tested(run: RunPaths, reader: ShardReader, split: str, epoch: int) -> bool:
+    """Whether a result of these very weights on these very shards is there."""
+    try:
+        result = read_result(run.test_counts(split, epoch))
+    except RunError:  # missing or damaged: both are mended by testing
+        return False
+    weights = sha256_of(run.checkpoint(epoch))
+    return (result.weights_sha256, result.fingerprint) == (weights, reader.fingerprint)
+
+
+def spread(samples: int, wanted: int) -> list[int]:
+    """Up to ``wanted`` sample numbers, evenly spread over a split."""
+    chosen = np.linspace(0, samples - 1, min(wanted, samples)).round().astype(int)
+    return sorted({int(number) for number in chosen})
+
+
+def table_row(run: RunPaths, split: str, epoch: int) -> Row:
+    """A checkpoint's row in ``test/<split>.csv``: headline columns first."""
+    result = read_result(run.test_counts(split, epoch))
+    return {
+        "epoch": epoch,
+        "checkpoint": run.checkpoint(epoch).name,
+        **metrics.scores(result.counts, result.loss, result.class_names),
+        "images": len(result.loss),
+        "weights_sha256": result.weights_sha256,
+    }
+
+
+if __name__ == "__main__":
+    run_program(main)
