@@ -1,0 +1,49 @@
+# The commands of this project. Each makes its own virtualenv in .venv when there is none.
+#   make demo     pack, train, test and report a drawn dataset on this machine
+#   make test     the tests
+#   make lint     formatting, style, types, import direction
+#   make check    lint and test: what CI runs
+#   make schema   write configs/experiment.schema.json anew, after a change of cardamage/config.py
+#   make clean    remove what can be made again; data/, runs/ and shards/ stay
+# Choose another interpreter with: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint check schema clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "error: $(PYTHON) is no Python 3.11, 3.12 or 3.13; name one, as in: make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check --quiet -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/python launch/submit.py configs/smoke.yaml --cluster local
+	@echo runs/smoke/report/index.html
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+schema: $(INSTALLED)
+	$(BIN)/python -c 'from pathlib import Path; from cardamage import config, files; \
+	  files.write_text(Path("configs/experiment.schema.json"), config.json_schema())'
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
