@@ -13,9 +13,11 @@ The tree::
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from enum import IntEnum
+from types import FrameType
 from typing import NoReturn
 
 
@@ -66,10 +68,11 @@ def run_program(main: Callable[[], None]) -> NoReturn:
     """Run ``main`` and end the process as the exit-status contract says.
 
     A :class:`CardamageError` prints as one line on standard error, without a traceback; an
-    interrupt from the keyboard ends with :attr:`ExitStatus.STOPPED`. Anything else is a defect and
-    keeps its traceback, so that it can be reported.
+    interrupt from the keyboard ends with :attr:`ExitStatus.STOPPED`, and so does SIGTERM. Anything
+    else is a defect and keeps its traceback, so that it can be reported.
     """
     try:
+        signal.signal(signal.SIGTERM, _interrupt)
         main()
     except CardamageError as error:
         label = "stopped" if isinstance(error, Stopped) else "error"
@@ -79,3 +82,7 @@ def run_program(main: Callable[[], None]) -> NoReturn:
         print("stopped: interrupted; the same command goes on", file=sys.stderr)  # noqa: T201
         sys.exit(ExitStatus.STOPPED)
     sys.exit(ExitStatus.DONE)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what a handler gets
+    raise KeyboardInterrupt(f"interrupted by {signal.Signals(number).name}")

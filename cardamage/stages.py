@@ -19,6 +19,7 @@ from typing import Any, Literal
 from cardamage.errors import CardamageError, ExitStatus, RunError, Stopped, UserError
 from cardamage.files import write_json
 from cardamage.paths import RunPaths
+from cardamage.processes import birth, is_alive
 
 State = Literal["waiting", "running", "done", "failed", "stopped", "cancelled"]
 
@@ -35,6 +36,7 @@ class StageRecord:
         ended: when it ended.
         host: the machine of the main process.
         pid: the main process.
+        born: when that process began, so that a later one with its id is not taken for it.
         job_id: the SLURM job, where there is one.
         exit_status: what the last attempt ended with.
         error: its last error, one line.
@@ -49,6 +51,7 @@ class StageRecord:
     ended: str | None = None
     host: str | None = None
     pid: int | None = None
+    born: str | None = None
     job_id: str | None = None
     exit_status: int | None = None
     error: str | None = None
@@ -74,6 +77,12 @@ def read_stage(run: RunPaths, stage: str) -> StageRecord:
 def write_stage(run: RunPaths, record: StageRecord) -> None:
     """Publish a marker."""
     write_json(run.stage(record.stage), asdict(record))
+
+
+def is_lost(record: StageRecord) -> bool:
+    """Whether a stage is said to run on this machine, but its process is gone."""
+    here = record.host == socket.gethostname()
+    return record.state == "running" and here and not is_alive(record.pid, record.born)
 
 
 def require(run: RunPaths, stage: str, command: str) -> StageRecord:
@@ -112,6 +121,7 @@ def running(run: RunPaths, stage: str, *, main_process: bool = True) -> Iterator
         started=now(),
         host=socket.gethostname(),
         pid=os.getpid(),
+        born=birth(os.getpid()),
         job_id=os.environ.get("SLURM_JOB_ID"),
     )
     write_stage(run, record)
