@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from numpy.typing import NDArray
 
 from cardamage.errors import RunError
 from cardamage.files import publish
+
+# What numpy and zipfile raise over files with flipped, missing or foreign bytes.
+_DAMAGE = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ def read_result(path: Path) -> TestResult:
         RunError: the file is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return TestResult(
                 epoch=int(arrays["epoch"]),
                 weights_sha256=str(arrays["weights_sha256"]),
@@ -81,5 +88,5 @@ def read_result(path: Path) -> TestResult:
             )
     except FileNotFoundError:
         raise RunError(f"{path} does not exist; run the test stage") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise RunError(f"{path} is damaged ({error}); delete it and test again") from None
