@@ -1,0 +1,257 @@
+"""Reading the files of a COCO export, be it a folder or a .zip; nothing is ever extracted."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from cardamage.errors import DataError
+from cardamage.paths import SPLITS
+
+ANNOTATIONS = "_annotations.coco.json"
+"""The file of each split that lists its images, annotations and categories."""
+
+MAX_FILE_BYTES = 1 << 30
+"""A larger image or zip member is refused: no photo is, and a zip bomb would be."""
+
+UNFIT_FOR_TEXT = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")
+"""Characters that break a line, a file name or UTF-8."""
+
+# What zipfile and its decompressors raise on archives that are damaged, encrypted or exotic.
+_ZIP_FAULTS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+)
+
+
+def safe_name(file_name: str) -> str:
+    """``file_name`` as a relative POSIX path that stays inside its split's folder.
+
+    Raises:
+        DataError: the name is empty, absolute, climbs (``..``), or holds a backslash, a drive
+            letter or a control character.
+    """
+    parts = PurePosixPath(file_name).parts
+    unsafe = (
+        not parts
+        or file_name.startswith("/")
+        or ".." in parts
+        or "\\" in file_name
+        or re.match(r"[A-Za-z]:", file_name) is not None
+        or UNFIT_FOR_TEXT.search(file_name) is not None
+    )
+    if unsafe:
+        raise DataError(
+            f"file_name {shown(file_name)} leaves its split's folder or is no portable path; "
+            f"give a relative path with forward slashes"
+        )
+    return PurePosixPath(*parts).as_posix()
+
+
+def shown(value: object) -> str:
+    """``value`` quoted for a message: on one line, and not longer than 100 characters."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:60]}...{text[-30:]}"
+
+
+class ImageSource:
+    """The files of a COCO export, by split and name.
+
+    A .zip may hold one folder around ``train/``, ``valid/`` and ``test/``. An object of this class
+    can be sent to another process, which then opens the archive itself.
+
+    Args:
+        source: the folder or the .zip.
+
+    Raises:
+        DataError: ``source`` does not exist or is no readable archive.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        if not source.exists():
+            raise DataError(
+                f"{source} does not exist; give a folder or a .zip that holds "
+                f"{', '.join(f'{split}/' for split in SPLITS)}"
+            )
+        self._files: _Folder | _Zip | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"source": self.source, "_files": None}
+
+    def splits(self) -> set[str]:
+        """Those of ``train``, ``valid`` and ``test`` that are there."""
+        return self._opened().splits()
+
+    def names(self, split: str) -> set[str]:
+        """The files of a split, its annotations apart, as POSIX paths relative to its folder."""
+        return self._opened().names(split) - {ANNOTATIONS}
+
+    def size(self, split: str, file_name: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            DataError: the file is missing, or its name is not safe.
+        """
+        return self._opened().size(split, safe_name(file_name))
+
+    def read(self, split: str, file_name: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            DataError: the file is missing, unreadable or larger than :data:`MAX_FILE_BYTES`, or
+                its name is not safe.
+        """
+        if self.size(split, file_name) > MAX_FILE_BYTES:
+            raise _too_large(split, file_name)
+        with self.open(split, file_name) as stream:
+            return stream.read()
+
+    @contextmanager
+    def open(self, split: str, file_name: str) -> Iterator[BinaryIO]:
+        """A file opened for reading; faults of the disk or the archive become DataError."""
+        name = safe_name(file_name)
+        try:
+            with self._opened().open(split, name) as stream:
+                yield stream
+        except _ZIP_FAULTS as error:
+            raise DataError(
+                f"{self.source}: {split}/{name} cannot be read ({_one_line(error)}); "
+                f"export or copy the dataset again"
+            ) from error
+
+    def close(self) -> None:
+        """Close the archive; it opens again when needed."""
+        if self._files:
+            self._files.close()
+            self._files = None
+
+    def _opened(self) -> _Folder | _Zip:
+        if self._files is None:
+            self._files = _Folder(self.source) if self.source.is_dir() else _Zip(self.source)
+        return self._files
+
+
+class _Folder:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def splits(self) -> set[str]:
+        return {split for split in SPLITS if (self._root / split).is_dir()}
+
+    def names(self, split: str) -> set[str]:
+        root = self._root / split
+        return {
+            (Path(folder) / name).relative_to(root).as_posix()
+            for folder, _, names in os.walk(root)
+            for name in names
+        }
+
+    def size(self, split: str, name: str) -> int:
+        path = self._root / split / name
+        try:
+            if path.is_file():  # not a pipe or a device, which would never end
+                return path.stat().st_size
+        except OSError:
+            pass
+        raise _missing(self._root, split, name)
+
+    def open(self, split: str, name: str) -> BinaryIO:
+        self.size(split, name)
+        return (self._root / split / name).open("rb")
+
+    def close(self) -> None:
+        pass
+
+
+class _Zip:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except _ZIP_FAULTS as error:
+            raise DataError(
+                f"{path} is not a folder and cannot be read as a .zip ({_one_line(error)}); "
+                f"download or export it again"
+            ) from error
+        entries = {_entry_name(e): e for e in self._archive.infolist() if not e.is_dir()}
+        prefix = _folder_around(entries)
+        self._entries: dict[str, dict[str, zipfile.ZipInfo]] = {}
+        for name, entry in entries.items():
+            split, _, rest = name.removeprefix(prefix).partition("/")
+            if name.startswith(prefix) and split in SPLITS and rest:
+                self._entries.setdefault(split, {})[rest] = entry
+
+    def splits(self) -> set[str]:
+        return set(self._entries)
+
+    def names(self, split: str) -> set[str]:
+        return set(self._entries.get(split, {}))
+
+    def size(self, split: str, name: str) -> int:
+        return self._entry(split, name).file_size
+
+    def open(self, split: str, name: str) -> BinaryIO:
+        entry = self._entry(split, name)
+        if entry.file_size > MAX_FILE_BYTES:
+            raise _too_large(split, name)
+        # zipfile hands out no more than the size it declares, so the check above holds.
+        return io.BufferedReader(self._archive.open(entry))  # type: ignore[type-var]
+
+    def close(self) -> None:
+        self._archive.close()
+
+    def _entry(self, split: str, name: str) -> zipfile.ZipInfo:
+        try:
+            return self._entries[split][name]
+        except KeyError:
+            raise _missing(self._path, split, name) from None
+
+
+def _entry_name(entry: zipfile.ZipInfo) -> str:
+    """The name inside the archive; some programs write UTF-8 without saying so."""
+    if not entry.flag_bits & 0x800:
+        try:
+            return entry.filename.encode("cp437").decode("utf-8")
+        except UnicodeError:
+            pass
+    return entry.filename
+
+
+def _folder_around(names: dict[str, zipfile.ZipInfo]) -> str:
+    """The one folder around the splits with its slash, or nothing."""
+    if any(name.split("/")[0] in SPLITS for name in names):
+        return ""
+    split_paths = (name.split("/") for name in names)
+    around = {parts[0] for parts in split_paths if len(parts) > 2 and parts[1] in SPLITS}
+    around.discard("__MACOSX")
+    return f"{around.pop()}/" if len(around) == 1 else ""
+
+
+def _missing(source: Path, split: str, name: str) -> DataError:
+    return DataError(
+        f"{source}: {split}/{name} is missing; copy it there or export the dataset again"
+    )
+
+
+def _too_large(split: str, name: str) -> DataError:
+    return DataError(
+        f"{split}/{name} is larger than {MAX_FILE_BYTES >> 20} MiB, which no photo is; remove it"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
