@@ -77,7 +77,7 @@ class SplitRecord(_Record):
     pixels: list[int]
     """Pixels of each class id over all masks as packed."""
     overlapped_pixels: int
-    """Pixels at the original size that more than one annotation of different class covers."""
+    """Pixels, at the images' original size, that two or more painted annotations cover."""
 
 
 class Manifest(_Record):

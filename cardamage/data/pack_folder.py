@@ -1,0 +1,110 @@
+"""The folder that shards are packed into: who may write it, what is complete, what is left over."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cardamage.console import log
+from cardamage.data.shards import read_manifest, size_of
+from cardamage.errors import DataError
+from cardamage.files import sha256_of
+from cardamage.paths import SPLITS, ShardPaths
+
+
+def is_complete(paths: ShardPaths, fingerprint: str) -> bool:
+    """Whether the manifest is there and every shard and index is as it says.
+
+    Raises:
+        DataError: the folder holds shards of another fingerprint.
+    """
+    if not paths.manifest.exists():
+        return False
+    try:
+        manifest = read_manifest(paths)
+    except DataError:
+        return False
+    if manifest.fingerprint != fingerprint:
+        raise DataError(
+            f"{paths.root} holds shards of another fingerprint ({manifest.fingerprint[:16]}..., "
+            f"not {fingerprint[:16]}...); delete that folder and pack again"
+        )
+    for split in SPLITS:
+        record = manifest.splits[split]
+        index = paths.index(split)
+        if not index.is_file() or sha256_of(index) != record.index_sha256:
+            return False
+        for number, shard in enumerate(record.shards):
+            if size_of(paths.shard(split, number)) != shard.bytes:
+                return False
+    return True
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Make ``folder`` and keep other processes out of it: two experiments may start at once.
+
+    The lock lies on the folder itself, so nothing has to be removed afterwards and it ends with the
+    process. Where the file system has no locks, two processes may do the same work twice, which
+    costs time and nothing else: they publish the same bytes.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            _lock(descriptor, folder)
+            if _is_still(descriptor, folder):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def remove_leftovers(paths: ShardPaths) -> None:
+    """Remove what processes of this host were writing when they were killed."""
+    for part in paths.root.glob(f"**/.*.{socket.gethostname()}.*.part"):
+        part.unlink(missing_ok=True)
+
+
+def discard(paths: ShardPaths) -> None:
+    """Remove the shards of a packing that failed, and the folder unless it holds other things."""
+    for split in SPLITS:
+        folder = paths.root / split
+        for path in (*folder.glob("*.tar"), paths.index(split)):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
+    with suppress(OSError):
+        paths.root.rmdir()
+
+
+def warn_of_strays(paths: ShardPaths) -> None:
+    """Name tars that the manifest does not: a reader of ``*.tar`` would take them for samples."""
+    manifest = read_manifest(paths)
+    for split in SPLITS:
+        count = len(manifest.splits[split].shards)
+        known = {paths.shard(split, number) for number in range(count)}
+        for path in sorted(set((paths.root / split).glob("*.tar")) - known):
+            log.warning("%s is not in the manifest and is not read; delete it", path)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.info("another process is packing %s; waiting for it", folder)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:
+        return
+
+
+def _is_still(descriptor: int, folder: Path) -> bool:
+    """Whether the folder locked is the one at the path, not one removed meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
+        return False
