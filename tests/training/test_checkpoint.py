@@ -1,0 +1,84 @@
+import hashlib
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cardamage.config import SegNet, UNet
+from cardamage.errors import CheckpointError
+from cardamage.models import build_model
+from cardamage.training.checkpoint import (
+    CheckpointInfo,
+    check_belongs,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
+
+INFO = CheckpointInfo(
+    epoch=3,
+    model={"name": "segnet2", "softmax_output": False},
+    class_names=("background", "a dent", "<b>"),
+    image_size=(64, 48),
+    config_hash="0123456789abcdef",
+)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    model = build_model(SegNet(name="segnet2"), 3)
+    path = tmp_path / "checkpoints" / "epoch-0003.safetensors"
+    save_checkpoint(path, model.state_dict(), INFO)
+    return path, model
+
+
+def test_a_checkpoint_gives_back_every_weight_and_what_it_says_of_itself(saved):
+    path, model = saved
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.info == INFO
+    assert checkpoint.weights_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    other = build_model(SegNet(name="segnet2"), 3)
+    load_weights(other, checkpoint, path)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(other.state_dict()[name], tensor)
+
+
+def test_a_checkpoint_is_published_whole_with_nothing_left_beside_it(saved):
+    path, _ = saved
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"epoch-0009\.safetensors does not exist"):
+        load_checkpoint(tmp_path / "epoch-0009.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_a_cut_checkpoint_is_refused(saved, keep):
+    path, _ = saved
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(path)
+
+
+def test_safetensors_of_another_program_are_refused(tmp_path):
+    path = tmp_path / "epoch-0001.safetensors"
+    save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(CheckpointError, match="no checkpoint of cardamage"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("model", "classes"), [(UNet(name="unet"), 3), (SegNet(name="segnet2"), 4)]
+)
+def test_the_weights_of_another_model_are_refused(saved, model, classes):
+    path, _ = saved
+    with pytest.raises(CheckpointError, match="weights of segnet2 for 3 classes, which do not fit"):
+        load_weights(build_model(model, classes), load_checkpoint(path), path)
+
+
+def test_a_checkpoint_of_another_config_is_refused(saved):
+    path, _ = saved
+    with pytest.raises(CheckpointError, match="hash 0123456789abcdef, not fedcba9876543210"):
+        check_belongs(load_checkpoint(path), "fedcba9876543210", path)
