@@ -1,0 +1,246 @@
+"""Photos to predict on, and the masks a person drew for them: files found, matched and read.
+
+Masks come in two kinds, told apart by their names:
+
+- ``<photo's stem>.png``: class ids, 8-bit grey or palette;
+- ``task-<photo's stem>-annotation-<n>-by-<who>-tag-<class name>-<k>.png``: a brush stroke exported
+  by Label Studio. One photo may have several. Their edges are anti-aliased grey, so a pixel belongs
+  to the class from 128 up. Strokes are painted in the order of their annotation's number, later
+  over earlier, as the masks that models are trained on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cardamage.errors import ConfigError, DataError
+from cardamage.labels import BACKGROUND
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Endings of the files that count as photos, in lower case."""
+
+_STROKE = re.compile(
+    r"task-(?P<task>.+)-annotation-(?P<annotation>\d+)-by-.*?-tag-(?P<tag>.+)-(?P<number>\d+)\.png",
+    re.IGNORECASE,
+)
+_FOREGROUND_FROM = 128
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo.
+
+    Attributes:
+        path: its file.
+        name: its stem; its whole file name where another photo has that stem too.
+    """
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask, or one stroke of it.
+
+    Attributes:
+        path: its file.
+        class_id: the class of a stroke; None for a mask of class ids.
+    """
+
+    path: Path
+    class_id: int | None
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a person drew on a photo.
+
+    Attributes:
+        mask: class ids, uint8 (H, W).
+        overlapped_pixels: pixels where strokes of different classes met.
+    """
+
+    mask: NDArray[np.uint8]
+    overlapped_pixels: int
+
+
+def find_photos(folder: Path) -> list[Photo]:
+    """The photos that lie in ``folder``, by file name.
+
+    Raises:
+        DataError: there is no such folder, or it holds no photo.
+    """
+    paths = [path for path in _files(folder) if path.suffix.lower() in SUFFIXES]
+    if not paths:
+        raise DataError(
+            f"{folder} holds no images; name the folder they lie in themselves "
+            f"({', '.join(SUFFIXES)})"
+        )
+    names = [path.stem for path in paths]
+    # A whole file name can be another's stem (car.jpg beside car.jpg.png), hence the loop.
+    while shared := {name for name, times in Counter(names).items() if times > 1}:
+        names = [p.name if n in shared else n for p, n in zip(paths, names, strict=True)]
+    return [Photo(path, name) for path, name in zip(paths, names, strict=True)]
+
+
+def find_masks(
+    folder: Path, photos: Sequence[Photo], class_ids: Mapping[str, int]
+) -> dict[str, list[MaskFile]]:
+    """The mask files of each photo that has any, by the photo's name.
+
+    Args:
+        folder: where the masks lie.
+        photos: the photos they are for.
+        class_ids: the class id of every name that a stroke may carry.
+
+    Raises:
+        DataError: there is no such folder, it holds no mask, a mask fits no photo or is of a class
+            that ``class_ids`` lacks, or a photo has both a mask of class ids and strokes.
+    """
+    names = {photo.name for photo in photos}
+    found: dict[str, list[tuple[tuple[int, int, str], MaskFile]]] = {}
+    for path in _files(folder):
+        if path.suffix.lower() not in SUFFIXES:
+            continue
+        if path.suffix.lower() != ".png":
+            raise DataError(f"{path}: a mask is a PNG, since class ids must be stored exactly")
+        stroke = _STROKE.fullmatch(path.name)
+        if path.stem in names:
+            place, mask = (0, 0, path.name), MaskFile(path, None)
+            name = path.stem
+        elif stroke and stroke["task"] in names:
+            place = (int(stroke["annotation"]), int(stroke["number"]), path.name)
+            mask = MaskFile(path, _class_of_stroke(path, stroke["tag"], class_ids))
+            name = stroke["task"]
+        else:
+            stem = stroke["task"] if stroke else path.stem
+            raise DataError(f"{path} fits no image: {_whose(stem, photos)}")
+        found.setdefault(name, []).append((place, mask))
+    if not found:
+        raise DataError(f"{folder} holds no masks (.png); name the folder they lie in themselves")
+    masks = {name: [mask for _, mask in sorted(placed)] for name, placed in found.items()}
+    for name, files in masks.items():
+        if len(files) > 1 and any(mask.class_id is None for mask in files):
+            raise DataError(
+                f'image "{name}" has both a mask of class ids and Label Studio strokes in '
+                f"{folder}; keep one kind"
+            )
+    return masks
+
+
+def read_truth(
+    files: Sequence[MaskFile], size: tuple[int, int], class_names: Sequence[str]
+) -> Truth:
+    """The mask of one photo.
+
+    Args:
+        files: its mask files, in the order in which they are painted.
+        size: width and height of the photo, in pixels.
+        class_names: by class id, background first.
+
+    Raises:
+        DataError: a mask is unreadable, of another size, or has an id that is no class.
+    """
+    width, height = size
+    mask = np.zeros((height, width), np.uint8)
+    painted = np.zeros((height, width), np.bool_)
+    overlapped = np.zeros((height, width), np.bool_)
+    for file in files:
+        values = _read_grey(file.path, size, as_ids=file.class_id is None)
+        if file.class_id is None:
+            _check_ids(values, file.path, class_names)
+            return Truth(values, 0)
+        stroke = values >= _FOREGROUND_FROM
+        overlapped |= stroke & painted & (mask != file.class_id)
+        painted |= stroke
+        mask[stroke] = file.class_id
+    return Truth(mask, int(np.count_nonzero(overlapped)))
+
+
+def name_classes(
+    groups: Mapping[str, Sequence[str]],
+    drop: Sequence[str] = (),
+    renamed: Mapping[str, str] | None = None,
+) -> dict[str, int]:
+    """The class id of every name that a stroke may carry.
+
+    Args:
+        groups: the dataset's categories of each class, in the order of the class ids 1, 2, ...
+        drop: the dataset's categories that are background.
+        renamed: further names, each with the name it stands for.
+
+    Raises:
+        ConfigError: a further name stands for a name that is no class and no category.
+    """
+    ids = {BACKGROUND: 0, **dict.fromkeys(drop, 0)}
+    for class_id, (name, categories) in enumerate(groups.items(), start=1):
+        ids.setdefault(name, class_id)
+        ids.update(dict.fromkeys(categories, class_id))
+    for name, meant in (renamed or {}).items():
+        if meant not in ids:
+            raise ConfigError(
+                f'--class-map "{name}={meant}": the run has no class "{meant}"; '
+                f"it has {', '.join((BACKGROUND, *groups))}"
+            )
+    return ids | {name: ids[meant] for name, meant in (renamed or {}).items()}
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder")
+    return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+
+
+def _whose(stem: str, photos: Sequence[Photo]) -> str:
+    """What to do about a mask for ``stem``, which is no photo's name."""
+    if same := [photo.name for photo in photos if photo.path.stem == stem]:
+        return f'{" and ".join(same)} share the stem "{stem}"; put the ending into the name too'
+    near = get_close_matches(stem, [photo.name for photo in photos], n=1, cutoff=0.6)
+    hint = f' (did you mean "{near[0]}"?)' if near else ""
+    return f'there is none called "{stem}"{hint}; add the image, or take the mask away'
+
+
+def _class_of_stroke(path: Path, tag: str, class_ids: Mapping[str, int]) -> int:
+    if tag in class_ids:
+        return class_ids[tag]
+    known = ", ".join(class_ids)
+    raise DataError(
+        f'{path} is of class "{tag}", which this run does not know; it knows {known}. '
+        f'Say which it is with --class-map "{tag}=..."'
+    )
+
+
+def _read_grey(path: Path, size: tuple[int, int], *, as_ids: bool) -> NDArray[np.uint8]:
+    """The values of a mask, uint8 (H, W); with ``as_ids`` those of a palette are its indices."""
+    try:
+        with Image.open(path) as image:
+            if image.size != size:
+                raise DataError(
+                    f"{path} has {image.width}x{image.height} pixels and its image "
+                    f"{size[0]}x{size[1]}; export the mask at the image's size"
+                )
+            if as_ids and image.mode not in ("1", "L", "P"):
+                raise DataError(
+                    f"{path} is no mask of class ids: its pixels are {image.mode}; "
+                    f"save it as 8-bit grey (L), 0 for background, 1 for the first class"
+                )
+            return np.array(image if as_ids else image.convert("L"), dtype=np.uint8)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read as an image ({error}); export it again") from None
+
+
+def _check_ids(mask: NDArray[np.uint8], path: Path, class_names: Sequence[str]) -> None:
+    highest = int(mask.max())
+    if highest >= len(class_names):
+        known = ", ".join(f"{i} {name}" for i, name in enumerate(class_names))
+        raise DataError(f"{path} has class id {highest}; the ids of this run are {known}")
