@@ -1,0 +1,77 @@
+"""The experiments that come with the project, and the schema editors check them by."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+from cardamage import config, yaml12
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+SCHEMA = ROOT / "configs" / "experiment.schema.json"
+
+
+@pytest.fixture(params=CONFIGS, ids=lambda path: path.name)
+def shipped(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+def test_it_parses_and_round_trips(shipped: Path):
+    experiment = config.load(shipped)
+    assert config.parse(yaml12.load(experiment.to_yaml())) == experiment
+
+
+def test_it_is_named_after_its_file(shipped: Path):
+    assert config.load(shipped).name == shipped.stem
+
+
+def test_its_header_tells_question_hardware_and_command(shipped: Path):
+    lines = shipped.read_text().splitlines()
+    assert lines[0] == "# yaml-language-server: $schema=experiment.schema.json"
+    header = "\n".join(line for line in lines if line.startswith("#"))
+    for title in ("Question:", "Data:", "Hardware:"):
+        assert title in header
+    assert f"python launch/submit.py configs/{shipped.name}" in header
+
+
+def test_smoke_needs_no_download():
+    assert config.load(ROOT / "configs" / "smoke.yaml").data.source == config.SYNTHETIC
+
+
+def test_unet2_is_the_studys_experiment():
+    experiment = config.load(ROOT / "configs" / "unet2.yaml")
+    assert experiment.data.classes == ["No Damage", "Severe Damages"]
+    assert experiment.data.image_size == (240, 240)
+    assert experiment.data.subset == 1.0
+    assert experiment.model == config.UNet(name="unet2")
+    assert experiment.optim == config.Adam(name="adam", lr=0.001)
+    assert (experiment.train.epochs, experiment.train.batch_size) == (10, 16)
+
+
+def test_schema_is_current():
+    assert json.loads(SCHEMA.read_text()) == json.loads(config.json_schema()), "run: make schema"
+
+
+def descriptions(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every field and its description: its own, or that of the section it holds."""
+    sections = schema["$defs"]
+    for name, section in {"Experiment": schema, **sections}.items():
+        for key, field in section["properties"].items():
+            held = sections.get(field.get("$ref", "").rpartition("/")[2], {})
+            yield f"{name}.{key}", field.get("description", held.get("description", ""))
+
+
+def test_every_field_has_a_description_of_one_line():
+    for name, description in descriptions(json.loads(config.json_schema())):
+        assert description, name
+        assert "\n" not in description, name
+
+
+def test_schema_refuses_unknown_keys():
+    schema = json.loads(config.json_schema())
+    for section in (schema, *schema["$defs"].values()):
+        assert section["additionalProperties"] is False
