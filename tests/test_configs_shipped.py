@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-
 from cardamage import config, yaml12
 
 ROOT = Path(__file__).parents[1]
