@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from cardamage.data.findings import UNREADABLE, Finding, Findings
-from cardamage.data.images import MAX_PIXELS
 from cardamage.data.json_stream import BadJsonError, list_items
 from cardamage.data.segmentation import (
     MIN_NUMBERS,
@@ -21,7 +20,14 @@ from cardamage.data.segmentation import (
     check_polygon,
     parse,
 )
-from cardamage.data.source import ANNOTATIONS, UNFIT_FOR_TEXT, ImageSource, safe_name, shown
+from cardamage.data.source import (
+    ANNOTATIONS,
+    MAX_PIXELS,
+    UNFIT_FOR_TEXT,
+    ImageSource,
+    safe_name,
+    shown,
+)
 from cardamage.errors import DataError
 from cardamage.labels import Category, unused_roots
 from cardamage.paths import SPLITS

@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cardamage.data.source import MAX_PIXELS
 from cardamage.errors import DataError
-
-MAX_PIXELS = 200_000_000
-"""A larger image is refused: no camera makes one, and a decompression bomb would."""
 
 _ORIENTATION = 0x0112  # EXIF tag
 _UPRIGHT = {

@@ -22,6 +22,9 @@ ANNOTATIONS = "_annotations.coco.json"
 MAX_FILE_BYTES = 1 << 30
 """A larger image or zip member is refused: no photo is, and a zip bomb would be."""
 
+MAX_PIXELS = 200_000_000
+"""A larger image is refused: no camera makes one, and a decompression bomb would."""
+
 UNFIT_FOR_TEXT = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")
 """Characters that break a line, a file name or UTF-8."""
 
