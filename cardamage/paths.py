@@ -90,6 +90,11 @@ class RunPaths:
         return self.root / "launch.json"
 
     @property
+    def cancel_request(self) -> Path:
+        """There while somebody asks the launcher to stop this run; the launcher removes it."""
+        return self.root / "stages" / "cancel.json"
+
+    @property
     def logs(self) -> Path:
         """The folder of the stages' logs."""
         return self.root / "logs"

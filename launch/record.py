@@ -1,0 +1,169 @@
+"""``launch.json``: who launched a run last, and whether that launcher is still at work."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from cardamage.errors import RunError
+from cardamage.files import write_json
+from cardamage.paths import STAGES, RunPaths
+from cardamage.processes import birth, is_alive, with_environment
+from cardamage.stages import is_lost, now, read_stage
+
+TAG = "CARDAMAGE_LAUNCH"
+"""The environment variable that every process of a launch carries; its value is the tag."""
+
+
+@dataclass(frozen=True)
+class LaunchRecord:
+    """A launch of one run.
+
+    Attributes:
+        backend: what runs the stages, such as ``local``.
+        cluster: the profile's name.
+        host: the launcher's machine.
+        pid: the launcher's process.
+        born: when that process began.
+        tag: the value of :data:`TAG` around every process that was started for the run.
+        directory: the folder the stages run in.
+        command: what the user typed, as arguments.
+        stages: the command of each stage, in order.
+        started: when, ISO 8601 in UTC.
+        ended: when the launcher was done with the run; None before, and when it was killed.
+    """
+
+    backend: str
+    cluster: str
+    host: str
+    pid: int
+    born: str | None
+    tag: str
+    directory: str
+    command: list[str]
+    stages: dict[str, list[str]]
+    started: str
+    ended: str | None = None
+
+
+def new_launch(
+    backend: str, cluster: str, command: Sequence[str], stages: Mapping[str, Sequence[str]]
+) -> LaunchRecord:
+    """A launch by this process, from now on."""
+    return LaunchRecord(
+        backend=backend,
+        cluster=cluster,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        born=birth(os.getpid()),
+        tag=uuid.uuid4().hex,
+        directory=str(Path.cwd()),
+        command=list(command),
+        stages={stage: list(arguments) for stage, arguments in stages.items()},
+        started=now(),
+    )
+
+
+def read_launch(run: RunPaths) -> LaunchRecord | None:
+    """The last launch of a run; None when nothing launched it.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    try:
+        return LaunchRecord(**json.loads(run.launch.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError):
+        raise RunError(f"{run.launch} is damaged; delete it") from None
+
+
+def is_here(launch: LaunchRecord | None) -> bool:
+    """Whether the launcher still runs, on this machine."""
+    if launch is None or launch.ended or launch.host != socket.gethostname():
+        return False
+    return is_alive(launch.pid, launch.born)
+
+
+def is_elsewhere(launch: LaunchRecord | None) -> bool:
+    """Whether the launcher may still run, on another machine: nobody can tell from here."""
+    return launch is not None and not launch.ended and launch.host != socket.gethostname()
+
+
+def check_free(run: RunPaths) -> None:
+    """Make sure that nobody else is at work on a run.
+
+    Raises:
+        RunError: a launcher or a stage of it runs.
+    """
+    launch = read_launch(run)
+    cancel = f"wait for it, or stop it: python launch/cancel.py {run.root}"
+    if launch and is_here(launch):
+        raise RunError(
+            f"{run.root} is being run already, by process {launch.pid} on {launch.host}; {cancel}"
+        )
+    if launch and is_elsewhere(launch):
+        raise RunError(
+            f"{run.root} is being run already, by process {launch.pid} on {launch.host}; wait for "
+            f"it, or cancel it there; if that machine is gone, delete {run.launch}"
+        )
+    for stage in STAGES:
+        record = read_stage(run, stage)
+        if record.state != "running" or is_lost(record):
+            continue
+        where = f"stage {stage} of {run.root} is running already, as process {record.pid}"
+        if record.host == socket.gethostname():
+            raise RunError(f"{where} on {record.host}; {cancel}")
+        raise RunError(
+            f"{where} on {record.host}; wait for it, or cancel it there; if that machine is gone, "
+            f"delete {run.stage(stage)}"
+        )
+    if launch and launch.host == socket.gethostname() and (left := tagged(launch.tag)):
+        raise RunError(
+            f"{run.root}: its launcher is gone, but process {left[0]} on {launch.host} still works "
+            f"for it; {cancel}"
+        )
+
+
+def tagged(tag: str) -> list[int]:
+    """The processes of this machine that were started by the launch with that tag."""
+    return with_environment(TAG, tag)
+
+
+def claim(run: RunPaths, launch: LaunchRecord) -> None:
+    """Take a run for this launch, unless somebody else has it.
+
+    Of two launchers that come at the same moment one is refused.
+
+    Raises:
+        RunError: a launcher or a stage of it runs.
+    """
+    with _locked(run.root):
+        check_free(run)
+        run.cancel_request.unlink(missing_ok=True)
+        write_json(run.launch, asdict(launch))
+
+
+def release(run: RunPaths, launch: LaunchRecord) -> None:
+    """Say that a launch is done with a run."""
+    write_json(run.launch, asdict(replace(launch, ended=now())))
+    run.cancel_request.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder; some network file systems have none, and there it does nothing."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
