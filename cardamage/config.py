@@ -60,7 +60,10 @@ class Data(Section):
 
     source: Annotated[str, Field(min_length=1)]
     """A COCO export, folder or .zip, with train/, valid/ and test/; or "synthetic"."""
-    classes: Annotated[list[str] | dict[str, list[str]], Field(min_length=1)]
+    classes: (
+        Annotated[list[str], Field(min_length=1)]
+        | Annotated[dict[str, list[str]], Field(min_length=1)]
+    )
     """Classes 1, 2, ... in this order: category names, or {class: [categories]} to group."""
     drop: list[str] = []
     """Categories that are left as background."""
