@@ -184,7 +184,7 @@ def _scan_split(files: ImageSource, split: str, findings: Findings) -> SplitExpo
         findings.add("broken annotations", split, f"{ANNOTATIONS}: {error}")
         return None
     except DataError as error:
-        findings.add("broken annotations", split, str(error))
+        findings.add(UNREADABLE, split, str(error))
         return None
     return scan.finish()
 

@@ -8,13 +8,14 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, TYPE_CHECKING
 
 from cardamage.errors import DataError
 from cardamage.paths import SPLITS
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # collections.abc has it from Python 3.12
 
 ANNOTATIONS = "_annotations.coco.json"
 """The file of each split that lists its images, annotations and categories."""
@@ -123,18 +124,19 @@ class ImageSource:
         with self.open(split, file_name) as stream:
             return stream.read()
 
-    @contextmanager
-    def open(self, split: str, file_name: str) -> Iterator[BinaryIO]:
-        """A file opened for reading; faults of the disk or the archive become DataError."""
+    def open(self, split: str, file_name: str) -> io.BufferedReader:
+        """A file opened for reading; reading it raises DataError where disk or archive fail.
+
+        Raises:
+            DataError: the file is missing or unreadable, or its name is not safe.
+        """
         name = safe_name(file_name)
+        shown_name = f"{self.source}: {split}/{name}"
         try:
-            with self._opened().open(split, name) as stream:
-                yield stream
+            stream = self._opened().open(split, name)
         except _ZIP_FAULTS as error:
-            raise DataError(
-                f"{self.source}: {split}/{name} cannot be read ({_one_line(error)}); "
-                f"export or copy the dataset again"
-            ) from error
+            raise _unreadable(shown_name, error) from error
+        return io.BufferedReader(_Careful(stream, shown_name))
 
     def close(self) -> None:
         """Close the archive; it opens again when needed."""
@@ -146,6 +148,29 @@ class ImageSource:
         if self._files is None:
             self._files = _Folder(self.source) if self.source.is_dir() else _Zip(self.source)
         return self._files
+
+
+class _Careful(io.RawIOBase):
+    """A stream whose failures name the file."""
+
+    def __init__(self, stream: IO[bytes], shown_name: str) -> None:
+        self._stream, self._shown_name = stream, shown_name
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        into = memoryview(buffer).cast("B")
+        try:
+            content = self._stream.read(len(into))
+        except _ZIP_FAULTS as error:
+            raise _unreadable(self._shown_name, error) from error
+        into[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 class _Folder:
@@ -172,7 +197,7 @@ class _Folder:
             pass
         raise _missing(self._root, split, name)
 
-    def open(self, split: str, name: str) -> BinaryIO:
+    def open(self, split: str, name: str) -> IO[bytes]:
         self.size(split, name)
         return (self._root / split / name).open("rb")
 
@@ -207,12 +232,12 @@ class _Zip:
     def size(self, split: str, name: str) -> int:
         return self._entry(split, name).file_size
 
-    def open(self, split: str, name: str) -> BinaryIO:
+    def open(self, split: str, name: str) -> IO[bytes]:
         entry = self._entry(split, name)
         if entry.file_size > MAX_FILE_BYTES:
             raise _too_large(split, name)
         # zipfile hands out no more than the size it declares, so the check above holds.
-        return io.BufferedReader(self._archive.open(entry))  # type: ignore[type-var]
+        return self._archive.open(entry)
 
     def close(self) -> None:
         self._archive.close()
@@ -247,6 +272,12 @@ def _folder_around(names: dict[str, zipfile.ZipInfo]) -> str:
 def _missing(source: Path, split: str, name: str) -> DataError:
     return DataError(
         f"{source}: {split}/{name} is missing; copy it there or export the dataset again"
+    )
+
+
+def _unreadable(shown_name: str, error: Exception) -> DataError:
+    return DataError(
+        f"{shown_name} cannot be read ({_one_line(error)}); export or copy the dataset again"
     )
 
 
