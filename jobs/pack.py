@@ -1,0 +1,87 @@
+"""Pack an experiment's dataset into shards: `python jobs/pack.py CONFIG`.
+
+The same command goes on after an interruption and does nothing when the shards are complete. The
+last line on standard output is the shard folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from pathlib import Path
+from types import FrameType
+
+from cardamage.config import SYNTHETIC, Experiment
+from cardamage.console import EventLog, start_logging
+from cardamage.data.pack import Packing, make, prepare
+from cardamage.data.synthetic import synthetic_source
+from cardamage.errors import ConfigError, Stopped, run_program
+from cardamage.runs import RUNS_DIR, open_run, resolve
+from cardamage.stages import running
+
+
+def main() -> None:
+    """Parse the command line and pack."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path, help="a YAML file, or a run directory")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in data.subset=0.4")
+    parser.add_argument("--runs-dir", type=Path, default=RUNS_DIR, help="default: %(default)s")
+    parser.add_argument("--workers", type=int, help="processes; default: one on each core")
+    arguments = parser.parse_args()
+    if arguments.workers is not None and arguments.workers < 1:
+        raise ConfigError(f"--workers {arguments.workers}: at least one process has to pack")
+    experiment, run = resolve(arguments.config, arguments.overrides, arguments.runs_dir)
+    start_logging()
+    signal.signal(signal.SIGTERM, _stop)
+    open_run(run, experiment)
+    with running(run, "pack") as output:
+        packing = prepare_experiment(experiment)
+        check_batch_size(experiment, packing)
+        folder = make(packing, events=EventLog(run.events), workers=arguments.workers)
+        output["shards"] = str(folder.resolve())  # read from other folders too
+    print(folder)
+
+
+def prepare_experiment(experiment: Experiment) -> Packing:
+    """What an experiment's ``data`` section asks to be packed; draws a synthetic source first."""
+    data = experiment.data
+    shards_dir = Path(data.shards_dir)
+    if data.source == SYNTHETIC:
+        drawing = data.synthetic
+        source = synthetic_source(
+            shards_dir, images=drawing.images, size=drawing.size, seed=drawing.seed
+        )
+    else:
+        source = Path(data.source)
+    return prepare(
+        source,
+        classes=data.class_groups,
+        drop=data.drop,
+        image_size=data.image_size,
+        subset=data.subset,
+        image_format=data.image_format,
+        shards_dir=shards_dir,
+    )
+
+
+def check_batch_size(experiment: Experiment, packing: Packing) -> None:
+    """Refuse a batch that the training split cannot fill.
+
+    Raises:
+        ConfigError: it is larger than the split.
+    """
+    batch_size, samples = experiment.train.batch_size, packing.samples["train"]
+    if batch_size > samples:
+        raise ConfigError(
+            f"train.batch_size is {batch_size}, but the train split has {samples} images; "
+            f"set train.batch_size to {samples} or less, or use more of the dataset"
+        )
+
+
+def _stop(signal_number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal_number, signal.SIG_IGN)  # once is enough: the clean-up is under way
+    raise Stopped("asked to stop while packing; the same command goes on with what is missing")
+
+
+if __name__ == "__main__":
+    run_program(main)
