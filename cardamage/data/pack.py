@@ -31,8 +31,8 @@ from cardamage.data.shards import (
     VERSION,
     Manifest,
     SplitRecord,
+    fault_in_size,
     read_manifest,
-    size_of,
     write_manifest,
 )
 from cardamage.data.source import ANNOTATIONS, ImageSource
@@ -292,8 +292,8 @@ def _known_hashes(packing: Packing) -> dict[tuple[str, int], str]:
     for split, record in manifest.splits.items():
         for number, shard in enumerate(record.shards):
             path = packing.paths.shard(split, number)
-            if (found := size_of(path)) != shard.bytes:
-                log.warning("%s has %s bytes, not %d: packing it again", path, found, shard.bytes)
+            if fault := fault_in_size(path, shard.bytes):
+                log.warning("%s %s: packing it again", path, fault)
             known[split, number] = shard.sha256
     return known
 

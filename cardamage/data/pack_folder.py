@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cardamage.console import log
-from cardamage.data.shards import read_manifest, size_of
+from cardamage.data.shards import fault_in_size, read_manifest
 from cardamage.errors import DataError
 from cardamage.files import sha256_of
 from cardamage.paths import SPLITS, ShardPaths
@@ -39,7 +39,7 @@ def is_complete(paths: ShardPaths, fingerprint: str) -> bool:
         if not index.is_file() or sha256_of(index) != record.index_sha256:
             return False
         for number, shard in enumerate(record.shards):
-            if size_of(paths.shard(split, number)) != shard.bytes:
+            if fault_in_size(paths.shard(split, number), shard.bytes):
                 return False
     return True
 

@@ -176,9 +176,8 @@ class ShardReader:
         record = self.manifest.splits[split]
         self._shards = [paths.shard(split, number) for number in range(len(record.shards))]
         for path, shard in zip(self._shards, record.shards, strict=True):
-            if (found := size_of(path)) != shard.bytes:
-                state = "is missing" if found is None else f"has {found} bytes, not {shard.bytes}"
-                raise DataError(f"{path} {state}; {_REPACK}")
+            if fault := fault_in_size(path, shard.bytes):
+                raise DataError(f"{path} {fault}; {_REPACK}")
         self._index = _read_index(paths.index(split), record)
         self.keys: NDArray[np.str_] = np.array([key_of(number) for number in range(len(self))])
         self._files = OpenFiles(open_shards)
@@ -255,12 +254,13 @@ class ShardReader:
         )
 
 
-def size_of(path: Path) -> int | None:
-    """Size in bytes, or None when there is no such file."""
+def fault_in_size(path: Path, expected: int) -> str | None:
+    """What is wrong with a file that should have ``expected`` bytes; None when it has them."""
     try:
-        return path.stat().st_size
+        found = path.stat().st_size
     except FileNotFoundError:
-        return None
+        return "is missing"
+    return None if found == expected else f"has {found} bytes, not {expected}"
 
 
 def _read_index(path: Path, record: SplitRecord) -> NDArray[Any]:
