@@ -67,6 +67,7 @@ def run_here(
         RunError: a run is at work already; then none is started.
     """
     claimed: list[Launch] = []
+    cancelled: set[RunPaths] = set()
     status = ExitStatus.DONE
     with StopSignals() as signals:
         try:
@@ -76,7 +77,7 @@ def run_here(
             for launch in launches:
                 _mark_waiting(launch.plan)
             while claimed:
-                outcome = _run_one(claimed[0], claimed[1:], signals, console)
+                outcome = _run_one(claimed[0], claimed[1:], cancelled, signals, console)
                 release(outcome.run, claimed.pop(0).record)
                 on_end(outcome)
                 status = status or outcome.exit_status
@@ -103,17 +104,24 @@ def _mark_waiting(plan: RunPlan) -> None:
 
 
 def _run_one(
-    launch: Launch, later: Sequence[Launch], signals: StopSignals, console: Console
+    launch: Launch,
+    later: Sequence[Launch],
+    cancelled: set[RunPaths],
+    signals: StopSignals,
+    console: Console,
 ) -> Outcome:
+    """Run one launch to its end, and meanwhile cancel those that come later, if asked to."""
     plan, run = launch.plan, launch.plan.run
     stages = [job.stage for job in plan.jobs]
     display = StageDisplay(console, plan.experiment.name, plan.experiment.test.select_by)
 
     def asked() -> Request:
-        for other in later:
-            if requested(other.plan.run, signals):
-                cancel_waiting(other.plan.run, [job.stage for job in other.plan.jobs])
-        return requested(run, signals)
+        for other in (other.plan for other in later):
+            if other.run.cancel_request.is_file():
+                cancelled.add(other.run)
+                cancel_waiting(other.run, [job.stage for job in other.jobs])
+                other.run.cancel_request.unlink(missing_ok=True)
+        return Request.STOP if run in cancelled else requested(run, signals)
 
     for stage in stages:
         if asked():

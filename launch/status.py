@@ -1,0 +1,140 @@
+"""How runs stand: `python launch/status.py [RUN...]`, all runs of the folder when none is named."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cardamage.errors import run_program
+from cardamage.paths import STAGES
+from cardamage.runs import RUNS_DIR
+from launch.display import duration
+from launch.overview import RunOverview, StageOverview, all_runs, find_run, overview
+
+_STYLES = {
+    "done": "green",
+    "running": "bold cyan",
+    "failed": "bold red",
+    "lost": "bold red",
+    "stopped": "yellow",
+    "cancelled": "yellow",
+    "waiting": "dim",
+}
+_FILE_WIDTH = 200  # columns where the output is no terminal, so that nothing is cut
+
+
+def main() -> None:
+    """Parse the command line and print the table or the JSON."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end without a word in `status.py | head`
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", nargs="*", metavar="RUN", help="a run's name, or its directory")
+    parser.add_argument("--json", action="store_true", help="print a JSON list, one object a run")
+    parser.add_argument(
+        "--runs-dir", type=Path, default=RUNS_DIR, metavar="DIR", help="default: %(default)s"
+    )
+    arguments = parser.parse_args()
+    runs_dir = arguments.runs_dir
+    runs = [find_run(name, runs_dir) for name in arguments.run] or all_runs(runs_dir)
+    overviews = [overview(run) for run in runs]
+    if arguments.json:
+        print(json.dumps([as_json(of_run) for of_run in overviews], indent=2))
+    elif overviews:
+        _print(overviews)
+    else:
+        print(f"there are no runs in {runs_dir}/ yet")
+
+
+def as_json(of_run: RunOverview) -> dict[str, Any]:
+    """One run for a machine to read; times are UTC, durations seconds."""
+    best, speed = of_run.best, of_run.speed
+    return {
+        "run": of_run.run.root.name,
+        "directory": str(of_run.run.root),
+        "stages": {
+            stage: {
+                "state": of_stage.state,
+                "attempts": of_stage.record.attempts,
+                "started": of_stage.record.started,
+                "ended": of_stage.record.ended,
+                "host": of_stage.record.host,
+                "pid": of_stage.record.pid,
+                "job_id": of_stage.record.job_id,
+                "exit_status": of_stage.record.exit_status,
+                "error": of_stage.record.error,
+                "log": str(of_stage.log) if of_stage.log else None,
+            }
+            for stage, of_stage in of_run.stages.items()
+        },
+        "epoch": of_run.epoch,
+        "epochs": of_run.epochs,
+        "best": best and {"epoch": best.epoch, "score": best.score, "value": best.value},
+        "speed": speed and {"per_second": speed[0], "unit": speed[1]},
+        "seconds_left": of_run.seconds_left,
+        "launcher": of_run.launcher,
+        "host": of_run.host,
+        "problem": of_run.problem,
+    }
+
+
+def _print(overviews: list[RunOverview]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("run", overflow="fold")
+    for name in (*STAGES, "epoch", "best", "speed", "left", "job", "where"):
+        table.add_column(name, no_wrap=name in STAGES)
+    for of_run in overviews:
+        table.add_row(
+            escape(of_run.run.root.name), *map(_state, of_run.stages.values()), *_rest(of_run)
+        )
+    console.print(table)
+    for of_run in overviews:
+        for line in _troubles(of_run):
+            console.print(line, soft_wrap=True)
+
+
+def _state(of_stage: StageOverview) -> str:
+    style = _STYLES[of_stage.state]
+    return f"[{style}]{of_stage.state}[/{style}]"
+
+
+def _rest(of_run: RunOverview) -> list[str]:
+    best, speed, left = of_run.best, of_run.speed, of_run.seconds_left
+    return [
+        f"{of_run.epoch}/{of_run.epochs or '?'}",
+        f"{best.score} {best.value:.3f} (epoch {best.epoch})" if best else "",
+        f"{speed[0]:.1f} {speed[1]}/s" if speed else "",
+        duration(left) if left is not None else "",
+        of_run.process or "",
+        escape(of_run.host or ""),
+    ]
+
+
+def _troubles(of_run: RunOverview) -> list[str]:
+    """A line for everything that needs a person's eye."""
+    root = of_run.run.root
+    lines = [f"[red]{escape(of_run.problem)}[/red]"] if of_run.problem else []
+    for stage, of_stage in of_run.stages.items():
+        error = of_stage.record.error or "it did not say why"
+        log = f"; log: {of_stage.log}" if of_stage.log else ""
+        match of_stage.state:
+            case "failed":
+                text = f"{root}: {stage} failed: {error}{log}"
+            case "lost":
+                pid = of_stage.record.pid
+                text = f"{root}: {stage} is lost: its process {pid} ended without a word{log}"
+            case _:
+                continue
+        lines.append(f"[red]{escape(text)}[/red]")
+    return lines
+
+
+if __name__ == "__main__":
+    run_program(main)
