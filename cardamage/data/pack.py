@@ -209,7 +209,7 @@ def dataset_name(source: Path) -> str:
 
 def _fingerprint_split(source: ImageSource, split: str) -> dict[str, str]:
     with source.open(split, ANNOTATIONS) as stream:
-        annotations = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+        annotations = hashlib.file_digest(stream, "sha256").hexdigest()
     files = hashlib.sha256()
     for name in sorted(source.names(split)):
         files.update(json.dumps([name, source.size(split, name)]).encode())
