@@ -1,8 +1,8 @@
-"""Photos of any size to class maps of their size, with a trained model."""
+"""A run's checkpoint, and from it the class maps of photos of any size."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -15,11 +15,9 @@ from torch import Tensor, nn
 from cardamage.data.images import resize_image, resize_mask
 from cardamage.errors import CheckpointError, ConfigError
 from cardamage.evaluate import normalise
-from cardamage.metrics import scores
 from cardamage.paths import RunPaths
 from cardamage.selection import best_epoch
 from cardamage.tables import read_table
-from cardamage.tally import confusion_counts
 
 
 def choose_checkpoint(run: RunPaths, choice: str, select_by: str) -> tuple[int, Path]:
@@ -93,38 +91,6 @@ def predict(
         maps = _forward(model, torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device))
         for photo, small in zip(batch, maps.cpu().numpy(), strict=True):
             yield resize_mask(small, (photo.height, photo.width))
-
-
-def count_pixels(
-    truth: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int
-) -> NDArray[np.int64]:
-    """Pixels by true and predicted class, int64 (C, C), of two maps of one size."""
-    predicted_ids = torch.from_numpy(predicted).long()[None]
-    counts = confusion_counts(predicted_ids, torch.from_numpy(truth)[None], classes)
-    found: NDArray[np.int64] = counts[0].numpy()
-    return found
-
-
-def class_shares(predicted: NDArray[np.uint8], class_names: Sequence[str]) -> dict[str, float]:
-    """``share[<class>]``, the share of the pixels of each class, background included."""
-    pixels = np.bincount(predicted.ravel(), minlength=len(class_names))
-    return {
-        f"share[{n}]": int(p) / predicted.size for n, p in zip(class_names, pixels, strict=True)
-    }
-
-
-def photo_scores(
-    counts: Sequence[NDArray[np.int64]], class_names: Sequence[str]
-) -> dict[str, float]:
-    """The scores of photos as :func:`cardamage.metrics.scores` has them, but for the loss.
-
-    Args:
-        counts: int64 (C, C) of each photo, at least one, as :func:`count_pixels` gives them.
-        class_names: by class id, background first.
-    """
-    row = scores(np.stack(counts), np.full(len(counts), np.nan), class_names)
-    del row["loss"]
-    return row
 
 
 @torch.no_grad()

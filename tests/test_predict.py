@@ -1,4 +1,4 @@
-"""Photos to maps: sizes, order and batches; which checkpoint; shares and scores by hand."""
+"""Photos to maps: sizes, order and batches; and which checkpoint."""
 
 import math
 
@@ -10,16 +10,8 @@ from torch import nn
 
 from cardamage.errors import CheckpointError, ConfigError, RunError
 from cardamage.paths import RunPaths
-from cardamage.predict import (
-    choose_checkpoint,
-    class_shares,
-    count_pixels,
-    photo_scores,
-    predict,
-)
+from cardamage.predict import choose_checkpoint, predict
 from cardamage.tables import write_table
-
-NAMES = ("background", "dent", "scratch")
 
 
 class Brightness(nn.Module):
@@ -141,31 +133,3 @@ def test_best_needs_the_metrics(run):
     with pytest.raises(RunError, match=r"metrics\.csv does not exist"):
         choose_checkpoint(run, "best", "dice_fg")
     assert choose_checkpoint(run, "last", "dice_fg")[0] == 5
-
-
-def test_pixels_are_counted_by_truth_and_prediction():
-    truth = np.array([[0, 0, 1], [1, 2, 2]], np.uint8)
-    predicted = np.array([[0, 1, 1], [2, 2, 0]], np.uint8)
-    assert count_pixels(truth, predicted, 3).tolist() == [[1, 1, 0], [0, 1, 1], [1, 0, 1]]
-
-
-def test_shares_are_of_all_pixels():
-    predicted = np.array([[0, 0, 0], [2, 2, 0]], np.uint8)
-    assert class_shares(predicted, NAMES) == {
-        "share[background]": 4 / 6,
-        "share[dent]": 0.0,
-        "share[scratch]": 2 / 6,
-    }
-
-
-def test_scores_of_one_photo_and_of_several():
-    one = np.array([[4, 1, 0], [0, 2, 0], [0, 0, 0]])
-    other = np.array([[6, 0, 0], [1, 0, 0], [0, 0, 0]])
-    row = photo_scores([one], NAMES)
-    assert "loss" not in row
-    assert row["dice"] == row["dice_fg"] == row["dice[dent]"] == 4 / 5
-    assert row["accuracy"] == 6 / 7
-    both = photo_scores([one, other], NAMES)
-    assert both["dice"] == (4 / 5 + 0) / 2
-    assert both["dice_fg"] == 4 / 6
-    assert both["accuracy"] == 12 / 14

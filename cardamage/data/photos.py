@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cardamage.data.images import decode_image
 from cardamage.errors import ConfigError, DataError
 from cardamage.labels import BACKGROUND
 
@@ -91,6 +92,19 @@ def find_photos(folder: Path) -> list[Photo]:
     while shared := {name for name, times in Counter(names).items() if times > 1}:
         names = [p.name if n in shared else n for p, n in zip(paths, names, strict=True)]
     return [Photo(path, name) for path, name in zip(paths, names, strict=True)]
+
+
+def read_photo(photo: Photo) -> Image.Image:
+    """The pixels of a photo, RGB and upright.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        content = photo.path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{photo.path} cannot be read ({error.strerror})") from None
+    return decode_image(content, name=str(photo.path))
 
 
 def find_masks(
