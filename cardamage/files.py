@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from cardamage.errors import ConfigError
 
 
 @contextmanager
@@ -32,6 +35,31 @@ def publish(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
         raise
     _flush(path.parent)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder beside ``folder`` to fill; on success rename it into place.
+
+    When the body raises, what was filled is removed.
+
+    Raises:
+        ConfigError: ``folder`` is there and not an empty folder, or cannot be written.
+    """
+    folder = folder.absolute()
+    aside = folder.with_name(f".{folder.name}.{socket.gethostname()}.{os.getpid()}.part")
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(f"{folder} is not an empty folder; empty it or choose a new name")
+        aside.mkdir(parents=True)
+        yield aside
+        aside.replace(folder)  # the system refuses if it was filled meanwhile
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be written ({error.strerror}); choose another"
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

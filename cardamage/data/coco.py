@@ -274,6 +274,7 @@ class _SplitScan:
             return
         if name not in self._files:
             self._add("missing file", shown(name))
+            return
         self._images[image_id] = ImageRecord(image_id, name, width, height, ())
 
     def _take_annotation(self, item: Any) -> None:

@@ -58,7 +58,7 @@ _WARNINGS = {
     "unlisted file": ("a file is not listed in the annotations", "it is ignored"),
     "unused category": ("a category is used by no annotation", "leave it out or drop it"),
     "unused root": ("a root category is used by no annotation", "it is left out by itself"),
-    "overlap": ("pixels are covered by more than one annotation", "the later one is painted over"),
+    "overlap": ("pixels are covered by more than one annotation", "the later one counts there"),
     "same stem in splits": (
         "copies of one photo are in more than one split",
         "scores on them flatter; split by photo",
@@ -67,7 +67,7 @@ _WARNINGS = {
         "the same image is in more than one split",
         "scores on it flatter; remove it from all but one",
     ),
-    "same content in a split": ("the same image is in a split twice", "remove one of them"),
+    "same content in a split": ("the same image is in the split twice", "remove one of them"),
     "too many categories": ("pixels are counted for 255 categories only", "group them in classes"),
 }
 

@@ -10,9 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import shutil
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -24,7 +21,8 @@ from pycocotools import mask as coco_mask
 
 from cardamage.data.drawn_car import DAMAGES, Damage, Points, Wish, draw_car
 from cardamage.data.source import ANNOTATIONS
-from cardamage.errors import ConfigError, DataError
+from cardamage.errors import ConfigError
+from cardamage.files import new_folder
 from cardamage.paths import SPLITS
 
 ROOT_CATEGORY = "car-damage"
@@ -58,49 +56,32 @@ def synthesize(folder: Path, *, images: int, size: int, seed: int) -> None:
         seed: the same seed draws the same bytes, whatever the other images.
 
     Raises:
-        ConfigError: ``images`` or ``size`` is too small.
-        DataError: the folder is not empty, or cannot be written.
+        ConfigError: ``images`` or ``size`` is too small, or the folder is not empty or cannot be
+            written.
     """
     if images < MIN_IMAGES:
         raise ConfigError(f"images is {images}, and has to be {MIN_IMAGES} or more: one a split")
     if size < MIN_SIZE:
         raise ConfigError(f"size is {size} pixels, and has to be {MIN_SIZE} or more")
-    _refuse_content(folder)
-    aside = folder.with_name(f".{folder.name}.{socket.gethostname()}.{os.getpid()}.part")
-    try:
+    with new_folder(folder) as aside:
         for split, count in _counts(images).items():
             _draw_split(aside / split, split, count, size, seed)
-        aside.replace(folder)  # an empty folder may be replaced, a full one not
-    except OSError as error:
-        _refuse_content(folder)
-        raise DataError(f"{folder} cannot be written ({error.strerror}); choose another") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def synthetic_source(shards_dir: Path, *, images: int, size: int, seed: int) -> Path:
     """The drawn export of these settings under ``shards_dir``; drawn if it is not there.
 
     Raises:
-        ConfigError: ``images`` or ``size`` is too small.
-        DataError: it cannot be written.
+        ConfigError: ``images`` or ``size`` is too small, or the folder cannot be written.
     """
     folder = shards_dir / "sources" / f"synthetic-{images}x{size}px-seed{seed}"
-    if not folder.exists():
+    if not folder.is_dir():
         try:
             synthesize(folder, images=images, size=size, seed=seed)
-        except DataError:
+        except ConfigError:
             if not folder.is_dir():  # else another process was quicker: the bytes are the same
                 raise
     return folder
-
-
-def _refuse_content(folder: Path) -> None:
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise DataError(f"{folder} is not an empty folder; choose one that is, or a new name")
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read ({error.strerror}); choose another") from error
 
 
 def _counts(images: int) -> dict[str, int]:

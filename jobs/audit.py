@@ -1,0 +1,105 @@
+"""What is in a COCO export and what is wrong with it: `python jobs/audit.py SOURCE`.
+
+Ends with 0 when the export can be packed, warnings or not, and with 2 when it has errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cardamage.console import start_logging
+from cardamage.data.audit import Audit, SplitCounts, audit
+from cardamage.errors import DataError, run_program
+
+_WIDTH = 120  # where the output is no terminal
+
+
+def main() -> None:
+    """Parse the command line, audit, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", type=Path, help="a folder or .zip with train/, valid/, test/")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    arguments = parser.parse_args()
+    start_logging()
+    result = audit(arguments.source)
+    if arguments.json:
+        print(json.dumps(result.to_json(), indent=2))
+    else:
+        _print(result)
+    if errors := result.errors:
+        kinds = "1 kind of error" if len(errors) == 1 else f"{len(errors)} kinds of errors"
+        raise DataError(f"{result.source} has {kinds}, first: {errors[0].message}")
+
+
+def _print(result: Audit) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
+    console.print(Text(str(result.source), style="bold"))
+    if result.splits:
+        console.print(_split_table(result.splits))
+        console.print(_category_table(result.splits))
+        roots = ", ".join(f'"{name}"' for name in result.unused_roots)
+        console.print(Text(f"Unused root categories, left out by themselves: {roots or 'none'}"))
+    if not result.findings:
+        console.print("Nothing is wrong.")
+    for finding in result.findings:
+        style = "bold red" if finding.severity == "error" else "yellow"
+        console.print(
+            Text.assemble((f"{finding.severity:9}", style), finding.message), soft_wrap=True
+        )
+        for example in finding.examples[1:]:
+            console.print(Text(f"{'':10}also {example}", style="dim"), soft_wrap=True)
+
+
+def _split_table(splits: dict[str, SplitCounts]) -> Table:
+    table = Table(title="Splits", title_justify="left")
+    table.add_column("split")
+    for heading in ("images", "annotations", "all background", "overlapped pixels", "not painted"):
+        table.add_column(heading, justify="right")
+    table.add_column("sizes (width x height)")
+    for name, counts in splits.items():
+        common = list(counts.sizes.items())[:3]
+        sizes = ", ".join(f"{size}: {images:,}" for size, images in common)
+        more = len(counts.sizes) - len(common)
+        table.add_row(
+            name,
+            f"{counts.images:,}",
+            f"{counts.annotations:,}",
+            f"{counts.images_without_annotations:,}",
+            f"{counts.overlapped_pixels:,} ({_share(counts.overlapped_pixels, counts.pixels)})",
+            f"{counts.skipped_annotations:,}",
+            sizes + (f" and {more} more" if more else ""),
+        )
+    return table
+
+
+def _category_table(splits: dict[str, SplitCounts]) -> Table:
+    table = Table(title="Categories", title_justify="left")
+    table.add_column("category")
+    for heading in ("images", "instances", "pixels"):
+        for split in splits:
+            table.add_column(f"{split}\n{heading}", justify="right")
+    for name in next(iter(splits.values())).categories:
+        of_split = [(counts, counts.categories[name]) for counts in splits.values()]
+        table.add_row(
+            Text(name),
+            *(f"{category.images:,}" for _, category in of_split),
+            *(f"{category.instances:,}" for _, category in of_split),
+            *(_share(category.pixels, counts.pixels) for counts, category in of_split),
+        )
+    return table
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.2f} %" if whole else "-"
+
+
+if __name__ == "__main__":
+    run_program(main)
