@@ -71,10 +71,10 @@ class Slurm:
             time.sleep(0.2)
         return fields
 
-    def wait_until_logged(self, job: str, text: str, timeout_s: float = 30) -> None:
-        """Wait until a job has printed ``text``."""
+    def wait_until_logged(self, job: str, text: str, times: int = 1, timeout_s: float = 30) -> None:
+        """Wait until a job has printed ``text`` so many times."""
         deadline = time.monotonic() + timeout_s
-        while text not in self.log(job):
+        while self.log(job).count(text) < times:
             if time.monotonic() > deadline:
                 pytest.fail(f'job {job} printed no "{text}", but:\n{self.log(job)}{self.show(job)}')
             time.sleep(0.2)
