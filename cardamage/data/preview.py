@@ -107,5 +107,5 @@ def _stacked(above: Image.Image, below: Image.Image) -> Image.Image:
 
 
 def _plain(file_name: str) -> str:
-    """A name of ASCII letters, digits, dots, hyphens and underscores, of moderate length; never a path."""
+    """ASCII letters, digits, dots, hyphens and underscores only, and not many: never a path."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", file_name)[:80]

@@ -53,7 +53,7 @@ def synthesize(folder: Path, *, images: int, size: int, seed: int) -> None:
         folder: where; it may exist if it is empty.
         images: how many in all, 3 or more. From 4 on, one in train has no annotations.
         size: side of each image in pixels, 32 or more.
-        seed: the same seed draws the same bytes, whatever the other images.
+        seed: the same seed draws the same bytes.
 
     Raises:
         ConfigError: ``images`` or ``size`` is too small, or the folder is not empty or cannot be
@@ -64,8 +64,10 @@ def synthesize(folder: Path, *, images: int, size: int, seed: int) -> None:
     if size < MIN_SIZE:
         raise ConfigError(f"size is {size} pixels, and has to be {MIN_SIZE} or more")
     with new_folder(folder) as aside:
+        first = 0
         for split, count in _counts(images).items():
-            _draw_split(aside / split, split, count, size, seed)
+            _draw_split(aside / split, first, count, size, seed)
+            first += count
 
 
 def synthetic_source(shards_dir: Path, *, images: int, size: int, seed: int) -> Path:
@@ -90,16 +92,16 @@ def _counts(images: int) -> dict[str, int]:
     return {split: counts[split] for split in SPLITS}
 
 
-def _draw_split(folder: Path, split: str, count: int, size: int, seed: int) -> None:
+def _draw_split(folder: Path, first: int, count: int, size: int, seed: int) -> None:
     folder.mkdir(parents=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in range(count):
-        random = Random(f"{seed}/{split}/{number}")  # noqa: S311 - a drawing, no secret
+        random = Random(f"{seed}/{first + number}")  # noqa: S311 - a drawing, no secret
         wishes = _EVERYTHING if number == 0 else _ROUND[(number - 1) % len(_ROUND)]
         picture, damages = draw_car(random, size, wishes)
         content = _jpeg(picture)
-        name = _file_name(number, random, content)
+        name = _file_name(first + number, random, content)
         (folder / name).write_bytes(content)
         images.append(
             {
