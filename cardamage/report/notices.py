@@ -1,0 +1,205 @@
+"""What a reader has to know before trusting the numbers, found in the numbers themselves."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from cardamage.config import SegNet
+from cardamage.report.results import RunResults
+from cardamage.report.wording import score, size
+from cardamage.selection import rule
+
+WIDE = 0.05
+"""An interval that reaches further than this to each side is called wide."""
+
+RISE = 0.02
+"""So much above its lowest value, relatively, a validation loss counts as risen."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One thing to know: a ``warning`` puts numbers in doubt, a ``note`` does not."""
+
+    level: Literal["warning", "note"]
+    text: str
+    command: str | None = None
+    """What mends it, to be typed into a shell."""
+
+
+def run_notices(results: RunResults) -> list[Notice]:
+    """What to know of one run, warnings first."""
+    found = [
+        *_about_model(results),
+        *_about_training(results),
+        *_about_test(results),
+        *_about_files(results),
+    ]
+    return sorted(found, key=lambda notice: notice.level != "warning")
+
+
+def comparison_notices(runs: Sequence[RunResults], labels: Sequence[str]) -> list[Notice]:
+    """Why scores of several runs may not be set side by side.
+
+    Args:
+        runs: the runs.
+        labels: what each is called.
+    """
+    found = []
+    reasons = (
+        ("have different classes", [", ".join(r.result.class_names[1:]) for r in runs]),
+        ("were tested on different splits", [r.experiment.test.split for r in runs]),
+        ("were tested on different packed images", [_packed_as(r) for r in runs]),
+    )
+    for reason, values in reasons:
+        if len(set(values)) > 1:
+            named = "; ".join(
+                f"{label}: {value}" for label, value in zip(labels, values, strict=True)
+            )
+            found.append(
+                Notice("warning", f"The runs {reason}, so their scores do not compare. {named}.")
+            )
+    rules = [rule(r.experiment.test.select_by) for r in runs]
+    if len(set(rules)) > 1:
+        named = "; ".join(f"{label}: {words}" for label, words in zip(labels, rules, strict=True))
+        found.append(Notice("note", f"The checkpoints were chosen by different rules. {named}."))
+    return found
+
+
+def _packed_as(results: RunResults) -> str:
+    data = results.experiment.data
+    return (
+        f"{results.images} images of {data.source}, {size(data.image_size)}, "
+        f"fingerprint {results.result.fingerprint[:8]}"
+    )
+
+
+def _about_model(results: RunResults) -> Iterator[Notice]:
+    model = results.experiment.model
+    if isinstance(model, SegNet) and model.softmax_output:
+        classes = len(results.result.class_names)
+        floor = -math.log(math.e / (math.e + classes - 1))
+        yield Notice(
+            "warning",
+            f"The model ends in a softmax before cross-entropy (model.softmax_output). With "
+            f"{classes} classes, background included, its loss cannot fall below {floor:.3f}; do "
+            f"not compare it with the loss of other models.",
+        )
+
+
+def _about_training(results: RunResults) -> Iterator[Notice]:
+    epochs, best = results.epochs, results.best
+    train, valid = results.metrics["train_loss"], results.metrics["val_loss"]
+    for name, losses in (("training", train), ("validation", valid)):
+        if not np.isfinite(losses).all():
+            first = epochs[int(np.argmin(np.isfinite(losses)))]
+            yield Notice(
+                "warning",
+                f"The {name} loss is not a finite number from epoch {first} on; a lower learning "
+                f"rate (optim.lr) or mixed_precision: no may help.",
+            )
+    if len(epochs) >= 3 and np.isfinite(valid).all() and np.isfinite(train).all():
+        low = int(np.argmin(valid))
+        if valid[-1] > valid[low] * (1 + RISE) and train[-1] < train[low]:
+            yield Notice(
+                "warning",
+                f"The model overfits: validation loss was lowest at epoch {epochs[low]} "
+                f"({score(valid[low])}) and rose to {score(valid[-1])} by epoch {epochs[-1]}, "
+                f"while training loss went on falling.",
+            )
+    planned = results.experiment.train.epochs
+    if epochs[-1] < planned:
+        yield Notice(
+            "note", f"{epochs[-1]} of {planned} epochs are trained; this is how it stands so far."
+        )
+    elif best == epochs[-1] and len(epochs) > 1:
+        yield Notice(
+            "note",
+            "The best epoch is the last one trained, so more epochs may do better:",
+            f"python launch/submit.py {_quoted(results)} train.epochs={2 * planned}",
+        )
+
+
+def _about_test(results: RunResults) -> Iterator[Notice]:
+    result, split, images = results.result, results.experiment.test.split, results.images
+    if split != "test":
+        use = "chosen" if split == "valid" else "trained"
+        yield Notice(
+            "warning",
+            f'The scores are of the split "{split}", on which this checkpoint was {use}: they '
+            f"flatter it. Test on unseen images with test.split=test.",
+        )
+    counted = "1 image" if images == 1 else f"{images} images"
+    half_width = results.intervals[results.best]["dice"].half_width
+    if images < 30 or half_width > WIDE:
+        yield Notice(
+            "warning",
+            f"The {split} split has {counted}, so its scores are uncertain: the 95 % interval of "
+            f"Dice reaches about ±{half_width:.2f}. Smaller differences mean little.",
+        )
+    total = result.counts.sum(axis=0)
+    true, predicted = total.sum(axis=1), total.sum(axis=0)
+    names = result.class_names[1:]
+    missing = [name for name, pixels in zip(names, true[1:], strict=True) if not pixels]
+    unpredicted = [
+        name for name, t, p in zip(names, true[1:], predicted[1:], strict=True) if t and not p
+    ]
+    if not predicted[1:].any():
+        yield Notice(
+            "warning",
+            f"The model predicts no foreground at all on these {counted}: every pixel is "
+            f"background. Accuracy then only tells how much background there is.",
+        )
+    elif unpredicted:
+        yield Notice("warning", f"The model never predicts {_listed(unpredicted)}.")
+    if missing:
+        yield Notice(
+            "warning",
+            f"No pixel of the {split} split is {_listed(missing)}, so nothing can be said of how "
+            f"well that is found.",
+        )
+    untested = sorted(set(results.epochs) - set(results.tested_epochs))
+    if untested:
+        yield Notice(
+            "note",
+            f"{len(untested)} of {len(results.epochs)} epochs are not tested yet:",
+            f"python jobs/test.py {_quoted(results)}",
+        )
+
+
+def _about_files(results: RunResults) -> Iterator[Notice]:
+    checkpoint = results.run.checkpoint(results.best)
+    if not checkpoint.is_file():
+        yield Notice(
+            "warning",
+            f"The checkpoint to use is no longer there: {checkpoint}. Train the run again, or put "
+            f"the file back.",
+        )
+    if results.experiment.test.overlays and results.shards is None:
+        yield Notice(
+            "note",
+            "The pictures of test images are left out, because the packed dataset is not on this "
+            "machine. This packs it again:",
+            f"python jobs/pack.py {_quoted(results)}",
+        )
+    elif results.manifest and results.manifest.fingerprint != results.result.fingerprint:
+        yield Notice(
+            "warning",
+            "The packed dataset is another one than was tested, so the pictures are left out. This "
+            "tests again:",
+            f"python jobs/test.py {_quoted(results)}",
+        )
+
+
+def _quoted(results: RunResults) -> str:
+    return shlex.quote(str(results.run.root))
+
+
+def _listed(names: Sequence[str]) -> str:
+    quoted = [f"“{name}”" for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"

@@ -1,0 +1,142 @@
+"""Writing a report: one page that works offline, its figures as PNG, and a summary in Markdown.
+
+Everything is rendered in memory first; the page itself is published last, so a folder with an
+``index.html`` holds a whole report.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from cardamage import __version__
+from cardamage.errors import RunError
+from cardamage.files import write_bytes, write_text
+from cardamage.report import statistics, wording
+from cardamage.report.pictures import jpeg
+from cardamage.stages import now
+
+_TEMPLATES = PackageLoader("cardamage.report", "templates")
+
+
+@dataclass(frozen=True)
+class Illustration:
+    """A figure of the page.
+
+    Attributes:
+        name: of its file, without suffix.
+        wide: PNG for a desktop; this one is also written beside the page.
+        narrow: PNG for a phone.
+        alt: what it shows, for those who do not see it.
+    """
+
+    name: str
+    wide: bytes
+    narrow: bytes
+    alt: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """A rendered report.
+
+    Attributes:
+        page: the HTML.
+        summary: the Markdown.
+        figures: PNG files by name, without suffix.
+    """
+
+    page: str
+    summary: str
+    figures: dict[str, bytes]
+
+
+def render(kind: str, context: dict[str, Any], figures: dict[str, bytes]) -> Report:
+    """Fill the templates of one kind of report.
+
+    Args:
+        kind: ``run`` or ``comparison``.
+        context: what the templates of that kind name.
+        figures: PNG files to lie beside the page, by name without suffix.
+    """
+    html = Environment(
+        loader=_TEMPLATES,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html.filters.update(
+        score=wording.score,
+        signed=wording.signed,
+        percent=wording.percent,
+        interval=wording.interval,
+        data_uri=lambda png: _data_uri(png, "image/png"),
+        jpeg_uri=lambda image: _data_uri(jpeg(image), "image/jpeg"),
+    )
+    markdown = Environment(
+        loader=_TEMPLATES,
+        autoescape=False,  # noqa: S701 - Markdown; every name goes through the filter "md"
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    markdown.filters.update(html.filters, md=escape_markdown)
+    script = _TEMPLATES.get_source(html, "page.js")[0]
+    shared = {
+        "version": __version__,
+        "made": now().replace("T", " ").replace("+00:00", " UTC"),
+        "replicates": statistics.REPLICATES,
+        "undefined": wording.UNDEFINED,
+    }
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = html.get_template(f"{kind}.html").render(
+        **shared,
+        **context,
+        script=Markup(script),  # noqa: S704 - our own file
+        script_hash=digest,
+    )
+    summary = markdown.get_template(f"{kind}.md").render(**shared, **context)
+    return Report(page, summary, figures)
+
+
+def publish(report: Report, folder: Path) -> Path:
+    """Write a report; returns the path of its page.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    page = folder / "index.html"
+    try:
+        for name, content in report.figures.items():
+            write_bytes(folder / f"{name}.png", content)
+        write_text(folder / "summary.md", report.summary)
+        write_text(page, report.page)
+    except OSError as error:
+        raise RunError(
+            f"{folder}: the report cannot be written ({error.strerror}); choose another --out"
+        ) from None
+    return page
+
+
+def pngs(illustrations: Sequence[Illustration]) -> dict[str, bytes]:
+    """The wide figures by name."""
+    return {illustration.name: illustration.wide for illustration in illustrations}
+
+
+def escape_markdown(value: object) -> str:
+    """Text that Markdown shows as it is, on one line: also inside a table, and never as HTML."""
+    return re.sub(r"([\\`*_\[\]<>|&~#])", r"\\\1", " ".join(str(value).split()))
+
+
+def _data_uri(content: bytes, media_type: str) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

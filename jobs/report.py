@@ -1,0 +1,117 @@
+"""Report on one run, or compare several: `python jobs/report.py RUN... --out DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from cardamage.config import Experiment
+from cardamage.console import start_logging
+from cardamage.errors import ConfigError, RunError, run_program
+from cardamage.paths import RunPaths
+from cardamage.report.comparison import comparison_report
+from cardamage.report.page import publish
+from cardamage.report.results import load_run
+from cardamage.report.run import run_report
+from cardamage.runs import RUNS_DIR, resolve
+from cardamage.stages import require, running
+
+
+def main() -> None:
+    """Parse the command line and report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog="Without --out the report is the run's report stage: training and testing have to "
+        "be done. With --out elsewhere it shows how the run stands, also while it trains.",
+    )
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="a run directory or its YAML file; then key=value, as in test.select_by=loss",
+    )
+    parser.add_argument("--out", type=Path, help="folder of the report; default: RUN/report")
+    parser.add_argument("--runs-dir", type=Path, default=RUNS_DIR, help="default: %(default)s")
+    arguments = parser.parse_args()
+    start_logging()
+    targets, overrides = split_overrides(arguments.runs)
+    runs = [find_run(target, overrides, arguments.runs_dir) for target in targets]
+    match runs:
+        case [(experiment, run)]:
+            page = report_one(experiment, run, arguments.out)
+        case _:
+            page = report_several(runs, arguments.out)
+    print(page)
+
+
+def report_one(experiment: Experiment, run: RunPaths, out: Path | None) -> Path:
+    """Report on one run; inside the run directory this is its report stage.
+
+    Raises:
+        UserError: the run cannot be reported on, or the report cannot be written.
+    """
+    if out is not None and out.resolve() != run.report.resolve():
+        return publish(run_report(load_run(run, experiment)), out)
+    with running(run, "report") as output:
+        where = shlex.quote(str(run.root))
+        require(run, "train", f"`accelerate launch jobs/train.py {where}`")
+        require(run, "test", f"`python jobs/test.py {where}`")
+        page = publish(run_report(load_run(run, experiment)), run.report)
+        output["page"] = str(page)
+    return page
+
+
+def report_several(runs: Sequence[tuple[Experiment, RunPaths]], out: Path | None) -> Path:
+    """Compare several runs.
+
+    Raises:
+        UserError: there is nowhere to write to, or a run cannot be reported on.
+    """
+    if out is None:
+        raise ConfigError("a comparison of several runs needs a folder: add --out DIR")
+    roots = [run.root.resolve() for _, run in runs]
+    if twice := next((root for root in roots if roots.count(root) > 1), None):
+        raise ConfigError(f"{twice} is given twice; name each run once")
+    loaded = [load_run(run, experiment) for experiment, run in runs]
+    return publish(comparison_report(loaded), out)
+
+
+def split_overrides(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The runs and the ``key=value`` overrides among the words of the command line.
+
+    Raises:
+        ConfigError: there is no run, or there are overrides and several runs.
+    """
+    overrides = [w for w in words if re.match(r"[\w.]+=", w) and not Path(w).exists()]
+    targets = [Path(word) for word in words if word not in overrides]
+    if not targets:
+        raise ConfigError(f"no run is given, only {overrides[0]}; name a run directory")
+    if overrides and len(targets) > 1:
+        raise ConfigError(
+            f"{overrides[0]} cannot be laid over {len(targets)} runs at once; leave it out, or "
+            f"name one run"
+        )
+    return targets, overrides
+
+
+def find_run(target: Path, overrides: Sequence[str], runs_dir: Path) -> tuple[Experiment, RunPaths]:
+    """The run that a word of the command line means, which must be there already.
+
+    Raises:
+        ConfigError: there is no such config.
+        RunError: the config has not been run, or was run otherwise.
+    """
+    experiment, run = resolve(target, overrides, runs_dir)
+    if not run.config.is_file():
+        raise RunError(
+            f"{run.root} does not exist, so {target} has not been run; "
+            f"run `python launch/submit.py {shlex.quote(str(target))}`"
+        )
+    return experiment, run
+
+
+if __name__ == "__main__":
+    run_program(main)
