@@ -22,6 +22,7 @@ from cardamage.tally import confusion_counts
 
 _VIEW_SIDE_PX = 640
 """Longest side of a photo on its sheet."""
+_TITLE_PX = 26
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ def draw_sheet(
     views = [("photo", pixels), ("predicted", overlay(pixels, resize_mask(predicted, size)))]
     if truth is not None:
         views.append(("drawn by hand", overlay(pixels, resize_mask(truth, size))))
-    pictures = contact_sheet([[(title, Image.fromarray(view)) for title, view in views]])
+    row = [(title, Image.fromarray(view)) for title, view in views]
+    pictures = contact_sheet([row], title_px=_TITLE_PX)
     colours = legend(class_names)
     width = max(pictures.width, colours.width)
     sheet = Image.new("RGB", (width, pictures.height + colours.height), "white")

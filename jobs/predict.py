@@ -7,6 +7,7 @@ look at (<photo>.overlay.jpg), and of all of them predictions.csv, with scores w
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -83,7 +84,7 @@ def main() -> None:
     if counts := [outcome.counts for outcome in outcomes if outcome.counts is not None]:
         print(f"over the {len(counts)} images with a mask:")
         for name, value in photo_scores(counts, class_names).items():
-            print(f"  {name:<32} {value:.4f}")
+            print(f"  {name:<32} {'undefined' if math.isnan(value) else f'{value:.4f}'}")
 
 
 def parse() -> argparse.Namespace:

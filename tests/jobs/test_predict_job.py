@@ -1,0 +1,249 @@
+"""The program that predicts on photos, with a network whose weights were set by hand.
+
+It says "dent" where a photo is bright and background where it is dark, so every map is known.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from cardamage import config
+from cardamage.models import build_model
+from cardamage.paths import RunPaths
+from cardamage.tables import read_table, write_table
+from cardamage.training.checkpoint import CheckpointInfo, save_checkpoint
+
+EXPERIMENT = config.parse(
+    {
+        "name": "bright",
+        "data": {
+            "source": "nowhere",
+            "classes": {"dent": ["dent", "ding"], "scratch": ["scratch"]},
+            "image_size": [32, 32],
+        },
+        "model": {"name": "segnet2"},
+        "optim": {"name": "adam"},
+    }
+)
+
+
+def bright_is_dent(*, inverted=False):
+    """Weights of a segnet2 that carry the red channel through to the logit of class 1."""
+    model = build_model(EXPERIMENT.model, 3)
+    convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    for layer in convolutions:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    first, *middle, last = convolutions
+    for layer in (first, *middle):
+        layer.weight.data[0, 0, 1, 1] = 1.0
+    first.bias.data[0] = 3.0  # normalised red lies in -2.2 .. 2.3, and ReLU cuts below 0
+    last.weight.data[1, 0, 1, 1] = -1.0 if inverted else 1.0
+    last.bias.data[1] = 3.0 if inverted else -3.0
+    last.bias.data[2] = -9.0
+    return model.state_dict()
+
+
+@pytest.fixture
+def refused(bright):
+    """Runs the program, which must refuse and write nothing; gives its one line."""
+
+    def line(*args):
+        text = bright.refuses("jobs/predict.py", *args)
+        assert not (bright.folder / "out").exists()
+        return text
+
+    return line
+
+
+@pytest.fixture
+def bright(program):
+    """A folder with ``runs/bright``: epoch 1 is right and best, epoch 2 says the opposite."""
+    run = RunPaths(program.folder / "runs" / "bright")
+    for epoch in (1, 2):
+        info = CheckpointInfo(
+            epoch=epoch,
+            model=EXPERIMENT.model.model_dump(mode="json"),
+            class_names=EXPERIMENT.data.class_names,
+            image_size=EXPERIMENT.data.image_size,
+            config_hash=EXPERIMENT.hash(),
+        )
+        save_checkpoint(run.checkpoint(epoch), bright_is_dent(inverted=epoch == 2), info)
+    run.config.write_text(EXPERIMENT.to_yaml())
+    write_table(run.metrics, [{"epoch": e, "val_dice_fg": d} for e, d in ((1, 0.9), (2, 0.1))])
+    for name in ("photos", "masks"):
+        (program.folder / name).mkdir()
+    return program
+
+
+def save(path, values, **options):
+    Image.fromarray(np.array(values, np.uint8)).convert("RGB").save(path, **options)
+
+
+def half_bright(height, width):
+    """A photo whose right half is bright."""
+    values = np.zeros((height, width), np.uint8)
+    values[:, width // 2 :] = 255
+    return values
+
+
+def predict(bright, *options):
+    args = ("runs/bright", "--images", "photos", "--out", "out", *options)
+    return bright.succeeds("jobs/predict.py", *args)
+
+
+def test_maps_sheets_and_scores_of_photos_of_all_sizes(bright):
+    photos, masks, out = (bright.folder / name for name in ("photos", "masks", "out"))
+    save(photos / "1.png", np.full((40, 64), 255))
+    save(photos / "10.JPG", np.zeros((64, 50)), quality=95)
+    save(photos / "left right.png", half_bright(96, 128))
+    save(photos / "left right.bmp", half_bright(32, 32))
+    # Half of photo 1 was drawn, in two strokes of one class, by a category's name.
+    for number, rows in enumerate((slice(0, 10), slice(10, 20))):
+        stroke = np.zeros((40, 64), np.uint8)
+        stroke[rows] = 200
+        name = f"task-1-annotation-5-by-1-tag-ding-{number}.png"
+        Image.fromarray(stroke).save(masks / name)
+    Image.fromarray(np.zeros((64, 50), np.uint8)).save(masks / "10.png")
+    Image.fromarray((half_bright(96, 128) > 0).astype(np.uint8)).save(masks / "left right.png.png")
+
+    printed = predict(bright, "--masks", "masks", "--batch-size", 3)
+
+    names = ("1", "10", "left right.bmp", "left right.png")
+    expected = [f"{name}{ending}" for name in names for ending in (".overlay.jpg", ".png")]
+    assert sorted(path.name for path in out.iterdir()) == sorted([*expected, "predictions.csv"])
+    with Image.open(out / "1.png") as found:
+        assert (found.mode, found.size) == ("L", (64, 40))
+        assert np.unique(np.asarray(found)).tolist() == [1]
+    with Image.open(out / "left right.png.png") as found:
+        halves = np.asarray(found)
+    assert halves.shape == (96, 128)
+    assert (halves[:, :32] == 0).all()  # away from the edge, which the network blurs
+    assert (halves[:, 96:] == 1).all()
+
+    table = {row["image"]: row for row in read_table(out / "predictions.csv")}
+    assert list(table) == ["1.png", "10.JPG", "left right.bmp", "left right.png"]
+    one = table["1.png"]
+    assert (one["width"], one["height"]) == (64, 40)
+    assert (one["share[background]"], one["share[dent]"], one["share[scratch]"]) == (0, 1, 0)
+    assert one["dice"] == pytest.approx(2 / 3)
+    assert one["iou"] == one["accuracy"] == one["precision[dent]"] == 0.5
+    assert one["recall[dent]"] == 1.0
+    assert math.isnan(one["recall[scratch]"])
+    assert table["10.JPG"]["dice"] == 1.0  # nothing there, nothing found
+    assert math.isnan(table["left right.bmp"]["dice"])  # no mask
+    assert table["left right.png"]["dice"] > 0.9
+    assert "over the 3 images with a mask" in printed
+
+
+def test_checkpoints_are_chosen_and_old_results_replaced(bright):
+    save(bright.folder / "photos" / "dark.png", np.zeros((32, 32)))
+    (bright.folder / "out").mkdir()
+    (bright.folder / "out" / "notes.txt").touch()
+    for checkpoint, dent in (("best", 0.0), ("last", 1.0)):
+        predict(bright, "--checkpoint", checkpoint)
+        (row,) = read_table(bright.folder / "out" / "predictions.csv")
+        assert row["share[dent]"] == dent
+        assert "dice" not in row
+    assert (bright.folder / "out" / "notes.txt").exists()
+
+
+def test_a_phone_photo_is_predicted_on_upright(bright):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned a quarter to the right
+    save(bright.folder / "photos" / "phone.png", half_bright(60, 80), exif=exif)
+    predict(bright)
+    with Image.open(bright.folder / "out" / "phone.png") as found:
+        assert found.size == (60, 80)
+        assert (np.asarray(found)[:16] == 0).all()
+        assert (np.asarray(found)[-16:] == 1).all()
+
+
+def test_a_class_map_names_what_the_run_does_not(bright, refused):
+    save(bright.folder / "photos" / "1.png", np.full((32, 32), 255))
+    for number, tag in enumerate(("Severe Damages", "No Damage")):
+        stroke = np.zeros((32, 32), np.uint8)
+        stroke[16 * number : 16 * number + 16] = 255
+        name = f"task-1-annotation-1-by-1-tag-{tag}-{number}.png"
+        Image.fromarray(stroke).save(bright.folder / "masks" / name)
+    args = ("runs/bright", "--images", "photos", "--masks", "masks", "--out", "out")
+    assert '--class-map "No Damage=..."' in refused(*args)
+    maps = ("--class-map", "Severe Damages=dent", "--class-map", "No Damage=background")
+    bright.succeeds("jobs/predict.py", *args, *maps)
+    (row,) = read_table(bright.folder / "out" / "predictions.csv")
+    assert row["precision[dent]"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--checkpoint", "7"), "no checkpoint of epoch 7; choose one of 1-2"),
+        (("--checkpoint", "bets"), "allowed: best, last, or an epoch"),
+        (("--masks", "masks"), "fits no image"),
+        (("--out", "photos"), "is the folder of the inputs"),
+        (("--out", "masks/../photos"), "is the folder of the inputs"),
+        (("--masks", "masks", "--out", "masks"), "is the folder of the inputs"),
+        (("--out", "runs/bright/config.yaml"), "cannot be made"),
+        (("--class-map", "a=dent"), "--masks"),
+        (("--masks", "masks", "--class-map", "dent"), "is no pair"),
+        (("--masks", "masks", "--class-map", "a=rust"), "has background, dent, scratch"),
+        (("--batch-size", 0), "at least one photo"),
+        (("--images", "elsewhere"), "there is no such folder"),
+        (("--images", "runs"), "holds no images"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(bright, refused, options, message):
+    save(bright.folder / "photos" / "a.png", np.zeros((32, 32)))
+    (bright.folder / "masks" / "b.png").touch()
+    assert message in refused("runs/bright", "--images", "photos", "--out", "out", *options)
+
+
+def test_a_photo_cut_short_is_named_before_anything_is_written(bright, refused):
+    photos = bright.folder / "photos"
+    save(photos / "a.png", np.zeros((32, 32)))
+    save(photos / "b.jpg", np.random.default_rng(0).integers(0, 256, (64, 64)))
+    (photos / "b.jpg").write_bytes((photos / "b.jpg").read_bytes()[:-600])
+    line = refused("runs/bright", "--images", "photos", "--out", "out")
+    assert "b.jpg cannot be decoded" in line
+
+
+def test_a_mask_of_another_size_is_named_before_anything_is_written(bright, refused):
+    save(bright.folder / "photos" / "a.png", np.zeros((32, 40)))
+    Image.fromarray(np.zeros((40, 32), np.uint8)).save(bright.folder / "masks" / "a.png")
+    args = ("--images", "photos", "--masks", "masks", "--out", "out")
+    assert "has 32x40 pixels and its image 40x32" in refused("runs/bright", *args)
+
+
+def test_a_process_of_its_own_ends_with_2(bright):
+    args = ("runs/bright", "--images", "photos", "--out", "out")
+    result = bright("jobs/predict.py", *args)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "photos holds no images" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("folder", ["photos", "nowhere"])
+def test_a_folder_that_is_no_run_is_refused(refused, folder):
+    assert "is no run directory" in refused(folder, "--images", "photos", "--out", "out")
+
+
+def test_checkpoints_that_do_not_belong_are_refused(bright, refused):
+    save(bright.folder / "photos" / "a.png", np.zeros((32, 32)))
+    run = RunPaths(bright.folder / "runs" / "bright")
+    args = ("runs/bright", "--images", "photos", "--out", "out")
+    info = CheckpointInfo(1, {"name": "unet"}, ("background", "dent"), (32, 32), "another")
+    save_checkpoint(run.checkpoint(1), {"weight": torch.zeros(1)}, info)
+    assert "was trained with another config" in refused(*args)
+    save_checkpoint(
+        run.checkpoint(1),
+        {"weight": torch.zeros(1)},
+        replace(info, config_hash=EXPERIMENT.hash()),
+    )
+    assert "do not fit this model" in refused(*args)
+    run.checkpoint(1).write_bytes(b"cut")
+    assert "is damaged" in refused(*args)
