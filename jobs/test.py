@@ -12,6 +12,7 @@ from cardamage import metrics
 from cardamage.config import Experiment
 from cardamage.console import EventLog, Progress, log, start_logging
 from cardamage.data.shards import ShardReader
+from cardamage.distributed import start_accelerator
 from cardamage.errors import RunError, run_program
 from cardamage.evaluate import evaluate
 from cardamage.files import sha256_of
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--runs-dir", type=Path, default=RUNS_DIR, help="default: %(default)s")
     arguments = parser.parse_args()
     experiment, run = resolve(arguments.config, arguments.overrides, arguments.runs_dir)
-    accelerator = Accelerator(mixed_precision=experiment.train.mixed_precision)
+    accelerator = start_accelerator(experiment.train.mixed_precision)
     start_logging(main_process=accelerator.is_main_process)
     if accelerator.is_main_process:
         open_run(run, experiment)

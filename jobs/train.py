@@ -11,13 +11,14 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from torch import Tensor
 
 from cardamage import metrics
 from cardamage.config import Experiment, SegNet, TorchvisionModel
 from cardamage.console import EventLog, Progress, log, start_logging
 from cardamage.data.loader import load
+from cardamage.distributed import start_accelerator
 from cardamage.errors import CardamageError, ConfigError, Stopped, run_program
 from cardamage.evaluate import evaluate, normalise
 from cardamage.models import build_model
@@ -197,20 +198,6 @@ def check_finite(losses: Tensor, epoch: int, experiment: Experiment) -> None:
             f"the training loss became {losses.mean().item()} in epoch {epoch}, so nothing of that "
             f"epoch is kept; lower optim.lr, which is {experiment.optim.lr}, and start a new run"
         )
-
-
-def start_accelerator(mixed_precision: str) -> Accelerator:
-    """The one Accelerator: device, processes and precision.
-
-    Raises:
-        ConfigError: the device has no arithmetic of that precision.
-    """
-    device = PartialState().device
-    if mixed_precision == "fp16" and device.type == "cpu":
-        raise ConfigError(
-            'train.mixed_precision is "fp16", which needs a GPU; use "bf16" or "no" on a CPU'
-        )
-    return Accelerator(mixed_precision=mixed_precision)
 
 
 def check_batch_norm(experiment: Experiment, plan: StepPlan) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Literal, assert_never
 
 from torch import Tensor, nn
-from torchvision.models.segmentation import deeplabv3_resnet50, fcn_resnet50
 
 from cardamage import config
 from cardamage.models.segnet import segnet
@@ -25,7 +24,13 @@ class TorchvisionModel(nn.Module):
 
     def __init__(self, name: Literal["fcn_resnet50", "deeplabv3_resnet50"], classes: int) -> None:
         super().__init__()
-        build = {"fcn_resnet50": fcn_resnet50, "deeplabv3_resnet50": deeplabv3_resnet50}[name]
+        # Imported here: torchvision takes seconds, which the other models need not wait for.
+        from torchvision.models import segmentation  # noqa: PLC0415
+
+        build = {
+            "fcn_resnet50": segmentation.fcn_resnet50,
+            "deeplabv3_resnet50": segmentation.deeplabv3_resnet50,
+        }[name]
         # Both weights are named: left out, the backbone's would be downloaded.
         self.model = build(weights=None, weights_backbone=None, num_classes=classes, aux_loss=False)
 

@@ -1,0 +1,262 @@
+import csv
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cardamage.console import read_events
+from cardamage.data.order import batch_at
+from cardamage.paths import RunPaths
+from cardamage.results import read_result
+from cardamage.stages import read_stage
+
+EPOCHS = 3
+
+
+def run_of(program, name="toy"):
+    return RunPaths(program.folder / "runs" / name)
+
+
+def rows(run):
+    with run.metrics.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def consumed(run, processes):
+    """Keys by step, process after process, as the training loop wrote them down."""
+    steps = {}
+    for process in range(processes):
+        for line in run.consumed_samples(process).read_text().splitlines():
+            record = json.loads(line)
+            steps.setdefault(record["step"], []).extend(record["keys"])
+    return steps
+
+
+def samples(run):
+    shards = Path(read_stage(run, "pack").output["shards"])
+    return json.loads((shards / "manifest.json").read_text())["splits"]["train"]["samples"]
+
+
+def same_training(a, b):
+    """Whether two runs have the same metrics and weights of every epoch, to the last bit."""
+    assert a.metrics.read_text() == b.metrics.read_text()
+    assert a.finished_checkpoints().keys() == b.finished_checkpoints().keys()
+    for epoch, path in a.finished_checkpoints().items():
+        left, right = load_file(path), load_file(b.checkpoint(epoch))
+        assert left.keys() == right.keys()
+        assert all(torch.equal(left[name], right[name]) for name in left)
+    return True
+
+
+@pytest.fixture
+def trained(toy):
+    """The toy experiment trained in one go."""
+    toy.succeeds("jobs/train.py", "toy.yaml", f"train.epochs={EPOCHS}")
+    return toy
+
+
+def test_training_leaves_a_row_and_a_checkpoint_an_epoch(trained):
+    run = run_of(trained)
+    table = rows(run)
+    assert [int(row["epoch"]) for row in table] == [1, 2, 3]
+    assert list(run.finished_checkpoints()) == [1, 2, 3]
+    assert float(table[-1]["train_loss"]) < float(table[0]["train_loss"])
+    assert list(table[0])[:9] == [
+        "epoch",
+        "train_loss",
+        "val_loss",
+        "train_dice",
+        "val_dice",
+        "train_iou",
+        "val_iou",
+        "train_accuracy",
+        "val_accuracy",
+    ]
+    marker = read_stage(run, "train")
+    assert (marker.state, marker.exit_status, marker.output) == ("done", 0, {"epochs": 3})
+    epochs = [event for event in read_events(run.events) if event["event"] == "epoch"]
+    assert [event["epoch"] for event in epochs] == [1, 2, 3]
+    assert all(0 <= event["data_wait_share"] < 1 for event in epochs)
+
+
+def test_the_same_command_again_changes_nothing(trained):
+    run = run_of(trained)
+    files = [run.metrics, *run.finished_checkpoints().values()]
+    before = [(path.stat().st_mtime_ns, path.read_bytes()) for path in files[1:]]
+    table = run.metrics.read_text()
+    trained.succeeds("jobs/train.py", "toy.yaml", f"train.epochs={EPOCHS}")
+    assert [(path.stat().st_mtime_ns, path.read_bytes()) for path in files[1:]] == before
+    assert run.metrics.read_text() == table
+
+
+def test_a_run_trained_further_equals_one_trained_in_one_go(trained):
+    trained.succeeds("jobs/pack.py", "toy.yaml", "name=pieces")
+    for epochs in (1, 2, EPOCHS):
+        trained.succeeds("jobs/train.py", "toy.yaml", "name=pieces", f"train.epochs={epochs}")
+    assert same_training(run_of(trained), run_of(trained, "pieces"))
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_stopped_within_an_epoch_goes_on_as_if_it_had_not_been(trained, how):
+    name = "stopped"
+    trained.succeeds("jobs/pack.py", "toy.yaml", f"name={name}")
+    script = str(trained.script("jobs/train.py"))
+    command = [sys.executable, script, "toy.yaml", f"name={name}", f"train.epochs={EPOCHS}"]
+    run = run_of(trained, name)
+    slow = [*command, "train.record_samples=true"]
+    with subprocess.Popen(
+        slow, cwd=trained.folder, env=trained.environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not run.consumed_samples(0).exists() or not run.consumed_samples(0).read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(how)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 75, errors
+    assert "Traceback" not in errors
+    assert read_stage(run, "train").state == "stopped"
+    trained.succeeds("jobs/train.py", "toy.yaml", f"name={name}", f"train.epochs={EPOCHS}")
+    assert same_training(run_of(trained), run)
+
+
+@pytest.mark.distributed
+def test_two_processes_consume_the_global_batches_of_one(toy):
+    toy.succeeds("jobs/train.py", "toy.yaml", "train.record_samples=true")
+    arguments = ("toy.yaml", "name=two", "train.record_samples=true", "train.micro_batch_size=3")
+    toy.succeeds("jobs/pack.py", "toy.yaml", "name=two", "train.micro_batch_size=3")
+    toy.distributed(2, "jobs/train.py", *arguments)
+    alone, together = consumed(run_of(toy), 1), consumed(run_of(toy, "two"), 2)
+    assert alone == together
+    n = samples(run_of(toy))
+    assert len(alone) == math.ceil(2 * n / 8)
+    for step, keys in alone.items():
+        assert keys == [f"{number:08d}" for number in batch_at(0, n, 8, step)[0]]
+
+
+@pytest.mark.distributed
+def test_one_checkpoint_tested_by_one_and_two_processes_has_the_same_counts(toy):
+    toy.distributed(2, "jobs/train.py", "toy.yaml")
+    run = run_of(toy)
+    toy.succeeds("jobs/test.py", "toy.yaml", "test.split=valid", "test.batch_size=2")
+    alone = {epoch: read_result(run.test_counts("valid", epoch)) for epoch in (1, 2)}
+    table = run.test_table("valid").read_text()
+    for epoch in (1, 2):
+        run.test_counts("valid", epoch).unlink()
+    toy.distributed(2, "jobs/test.py", "toy.yaml", "test.split=valid", "test.batch_size=2")
+    for epoch, expected in alone.items():
+        found = read_result(run.test_counts("valid", epoch))
+        assert np.array_equal(found.counts, expected.counts)
+        assert np.array_equal(found.maps, expected.maps)
+        assert found.keys.tolist() == expected.keys.tolist()
+    assert run.test_table("valid").read_text() == table
+    # Validation while training, on two processes, is the same evaluation of the same weights.
+    with run.test_table("valid").open() as stream:
+        tested = list(csv.DictReader(stream))
+    for row, test_row in zip(rows(run), tested, strict=True):
+        for score in ("dice", "iou", "accuracy", "mdice"):
+            assert float(row[f"val_{score}"]) == pytest.approx(float(test_row[score]), abs=2e-3)
+
+
+def test_only_checkpoints_without_a_result_are_tested_again(trained):
+    run = run_of(trained)
+    trained.succeeds("jobs/test.py", "toy.yaml", f"train.epochs={EPOCHS}")
+    table = run.test_table("test").read_text()
+    before = {epoch: run.test_counts("test", epoch).stat().st_mtime_ns for epoch in (1, 2, 3)}
+    run.test_counts("test", 2).unlink()
+    run.test_counts("test", 3).write_bytes(b"cut short")
+    trained.succeeds("jobs/test.py", "toy.yaml", f"train.epochs={EPOCHS}")
+    after = {epoch: run.test_counts("test", epoch).stat().st_mtime_ns for epoch in (1, 2, 3)}
+    assert after[1] == before[1]
+    assert after[2] > before[2]
+    assert after[3] > before[3]
+    assert run.test_table("test").read_text() == table
+    assert [row["epoch"] for row in csv.DictReader(table.splitlines())] == ["1", "2", "3"]
+
+
+def test_bfloat16_trains_on_a_cpu(toy):
+    toy.succeeds("jobs/pack.py", "toy.yaml", "name=half", "train.mixed_precision=bf16")
+    options = ("name=half", "train.mixed_precision=bf16", "train.epochs=1")
+    toy.succeeds("jobs/train.py", "toy.yaml", *options)
+    weights = load_file(run_of(toy, "half").checkpoint(1))
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32, torch.int64}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["train.epochs=0"], r"train.epochs"),
+        (["train.batch_size=400"], "400"),
+        (["train.mixed_precision=fp16"], "needs a GPU"),
+        (["name=other"], "stage pack is waiting"),
+        (["optim.lr=0.5"], "another config (optim.lr: 0.003, not 0.5)"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_one_line(toy, overrides, expected):
+    if "another" not in expected and "waiting" not in expected:
+        overrides = [*overrides, "name=fresh"]
+        if "fp16" in overrides[0]:
+            toy.succeeds("jobs/pack.py", "toy.yaml", *overrides)
+    line = toy.refuses("jobs/train.py", "toy.yaml", *overrides)
+    if "400" not in expected:
+        assert expected in line
+    assert not run_of(toy, "fresh").metrics.exists()
+
+
+def test_a_truncated_shard_is_refused_and_nothing_is_written(toy):
+    run = run_of(toy)
+    packed = Path(read_stage(run, "pack").output["shards"])
+    shard = packed / "train" / "000000.tar"
+    whole = shard.read_bytes()
+    try:
+        shard.write_bytes(whole[:-1024])
+        line = toy.refuses("jobs/train.py", "toy.yaml")
+    finally:
+        shard.write_bytes(whole)
+    assert "000000.tar" in line
+    assert read_stage(run, "train").error_class == "user"
+    assert not run.metrics.exists()
+    assert not run.finished_checkpoints()
+
+
+def test_a_checkpoint_of_another_run_is_refused_by_the_test_stage(trained):
+    trained.succeeds("jobs/pack.py", "toy.yaml", "name=wide", "model.name=segnet3")
+    options = ("name=wide", "model.name=segnet3", "train.epochs=1")
+    trained.succeeds("jobs/train.py", "toy.yaml", *options)
+    run, wide = run_of(trained), run_of(trained, "wide")
+    run.checkpoint(2).write_bytes(wide.checkpoint(1).read_bytes())
+    line = trained.refuses("jobs/test.py", "toy.yaml", f"train.epochs={EPOCHS}")
+    assert "epoch-0002.safetensors" in line
+    assert "segnet3" in line
+
+
+def test_a_loss_that_explodes_ends_training_and_poisons_no_checkpoint(toy):
+    options = ("name=wild", "optim.lr=1e30")
+    toy.succeeds("jobs/pack.py", "toy.yaml", *options)
+    result = toy("jobs/train.py", "toy.yaml", *options)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "lower optim.lr" in result.stderr
+    assert not run_of(toy, "wild").finished_checkpoints()
+    assert read_stage(run_of(toy, "wild"), "train").state == "failed"
+
+
+def test_a_damaged_state_is_refused_and_the_run_is_left_as_it_was(trained):
+    run = run_of(trained)
+    state = run.resume / "state.pt"
+    state.write_bytes(state.read_bytes()[:-500])
+    table = run.metrics.read_text()
+    line = trained.refuses("jobs/train.py", "toy.yaml", "train.epochs=4")
+    assert "state.pt is damaged" in line
+    state.unlink()
+    line = trained.refuses("jobs/train.py", "toy.yaml", "train.epochs=4")
+    assert "is gone" in line
+    assert run.metrics.read_text() == table
