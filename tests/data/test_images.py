@@ -1,0 +1,181 @@
+"""Decoding whatever photo comes, and resizing that keeps masks and images aligned."""
+
+import io
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, features
+
+from cardamage.data.images import decode_image, resize_image, resize_mask
+from cardamage.errors import DataError
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def pixels(content: bytes, **options: object) -> np.ndarray:
+    image = decode_image(content, name="x", **options)
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+def arrow() -> Image.Image:
+    """4 wide, 2 high, red in the upper left corner only."""
+    image = Image.new("RGB", (4, 2))
+    image.putpixel((0, 0), (255, 0, 0))
+    return image
+
+
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(arrow(), exif=exif)
+
+
+def test_grey_and_palette_and_cmyk_become_rgb():
+    grey = Image.new("L", (3, 2), 77)
+    assert (pixels(encoded(grey)) == 77).all()
+    assert (pixels(encoded(grey.convert("P"))) == 77).all()
+    assert (pixels(encoded(Image.new("1", (3, 2), 1))) == 255).all()
+    cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    red = pixels(encoded(cmyk, "JPEG", quality=100))[0, 0].astype(int)
+    assert red[0] > 240
+    assert max(red[1:]) < 15
+
+
+def test_16_bit_grey_is_scaled_and_not_clipped():
+    values = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
+    assert pixels(encoded(Image.fromarray(values)))[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_transparency_shows_white():
+    clear = Image.new("RGBA", (2, 1), (200, 0, 0, 0))
+    clear.putpixel((1, 0), (200, 0, 0, 255))
+    assert pixels(encoded(clear)).tolist() == [[[255, 255, 255], [200, 0, 0]]]
+    assert (pixels(encoded(Image.new("LA", (2, 1), (9, 0)))) == 255).all()
+    assert (pixels(encoded(Image.new("L", (2, 1), 9), transparency=9)) == 255).all()
+
+
+def test_the_first_frame_of_an_animation():
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert pixels(content)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "row", "column"),
+    [(1, 0, 0), (2, 0, 3), (3, 1, 3), (4, 1, 0), (5, 0, 0), (6, 0, 1), (7, 3, 1), (8, 3, 0)],
+)
+def test_exif_orientation(orientation, row, column):
+    """Where the red corner ends up, by the definition of the EXIF tag."""
+    upright = pixels(turned(orientation))
+    assert upright.shape[:2] == ((2, 4) if orientation < 5 else (4, 2))
+    assert upright[row, column].tolist() == [255, 0, 0]
+    assert upright.sum() == 255
+
+
+def test_orientation_follows_the_size_that_the_annotations_give():
+    content = turned(6)
+    assert pixels(content, size=(2, 4))[0, 1].tolist() == [255, 0, 0]
+    assert pixels(content, size=(4, 2))[0, 0].tolist() == [255, 0, 0]
+    assert pixels(turned(3), size=(4, 2))[1, 3].tolist() == [255, 0, 0]
+
+
+def test_nonsense_orientation_is_none():
+    assert pixels(turned(99))[0, 0].tolist() == [255, 0, 0]
+
+
+def test_another_size_than_annotated():
+    with pytest.raises(DataError, match=r"cars/a\.png has 4x2 pixels, but its annotations give"):
+        decode_image(encoded(arrow()), size=(5, 2), name="cars/a.png")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_truncated_image(kind):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    content = encoded(Image.fromarray(noise), kind)
+    with pytest.raises(DataError, match=r"a\.jpg cannot be decoded .*; replace or remove it"):
+        decode_image(content[: len(content) // 2], name="a.jpg")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n" + b"x" * 9]
+)
+def test_what_is_no_image(content):
+    with pytest.raises(DataError, match="cannot be decoded"):
+        decode_image(content, name="a.jpg")
+
+
+@given(st.data())
+def test_garbled_images_are_refused_or_decoded_but_nothing_else(data):
+    kind = data.draw(st.sampled_from(["JPEG", "PNG", "GIF", "BMP", "TIFF"]))
+    content = bytearray(encoded(arrow().resize((16, 16)), kind))
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(DataError):
+        decode_image(bytes(content), name="a")
+
+
+@pytest.mark.parametrize("side", [15_000, 30_000])
+def test_a_decompression_bomb(side):
+    """A few hundred kilobytes that would become gigabytes; Pillow itself warns, then refuses."""
+    header = b"P4 %d %d\n" % (side, side)
+    with pytest.raises(DataError, match=r"megapixels|decompression bomb|exceeds limit"):
+        decode_image(header + b"\0" * 100, name="bomb.pbm")
+
+
+def test_a_large_photo_is_no_bomb():
+    assert features.check("zlib")
+    large = Image.new("1", (10_000, 9_500))
+    assert decode_image(encoded(large), name="large.png").size == (10_000, 9_500)
+
+
+def test_resizing_a_mask_by_hand():
+    """4 pixels to 2: centres at 1.0 and 3.0, so pixels 1 and 3; 2 to 4: each twice."""
+    row = np.array([[1, 2, 3, 4]], dtype=np.uint8)
+    assert resize_mask(row, (1, 2)).tolist() == [[2, 4]]
+    assert resize_mask(row[:, :2], (1, 4)).tolist() == [[1, 1, 2, 2]]
+    # 5 to 3: centres at 0.83, 2.5, 4.17; 3 to 5: centres at 0.3, 0.9, 1.5, 2.1, 2.7.
+    assert resize_mask(np.array([[0, 1, 2, 3, 4]], dtype=np.uint8), (1, 3)).tolist() == [[0, 2, 4]]
+    down = np.array([[7], [8], [9]], dtype=np.uint8)
+    assert resize_mask(down, (5, 1)).ravel().tolist() == [7, 7, 8, 9, 9]
+
+
+@given(
+    st.tuples(*[st.integers(1, 40)] * 4),
+    st.integers(0, 2**32 - 1),
+)
+def test_resizing_a_mask_is_pillows_nearest(sides, seed):
+    """Pillow's resize aligns pixel centres, for images and for masks."""
+    old_height, old_width, height, width = sides
+    mask = np.random.default_rng(seed).integers(0, 9, (old_height, old_width), dtype=np.uint8)
+    resized = resize_mask(mask, (height, width))
+    assert resized.dtype == np.uint8
+    expected = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
+    # Where a centre falls on a border between two pixels, Pillow's floating point may take either.
+    rows = (2 * np.arange(height) + 1) * old_height % (2 * height) != 0
+    columns = (2 * np.arange(width) + 1) * old_width % (2 * width) != 0
+    inner = np.ix_(rows, columns)
+    assert (resized[inner] == np.asarray(expected)[inner]).all()
+
+
+def test_image_and_mask_stay_aligned():
+    """A white block and its mask, made smaller: the mask is where the image is brighter."""
+    mask = np.zeros((60, 80), dtype=np.uint8)
+    mask[12:36, 20:60] = 1
+    small = resize_image(Image.fromarray(mask * 255).convert("RGB"), (15, 20))
+    bright = np.asarray(small)[..., 0] > 127
+    assert (bright == (resize_mask(mask, (15, 20)) == 1)).all()
+
+
+def test_the_same_size_is_left_alone():
+    image = arrow()
+    assert resize_image(image, (2, 4)) is image
+    mask = np.arange(8, dtype=np.uint8).reshape(2, 4)
+    assert (resize_mask(mask, (2, 4)) == mask).all()
