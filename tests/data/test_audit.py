@@ -1,0 +1,138 @@
+"""What an audit counts and finds, on exports counted by hand."""
+
+import json
+
+import pytest
+from spoilable_export import SQUARE, SpoilableExport, annotation, jpeg
+
+from cardamage.data import audit as audit_module
+from cardamage.data.audit import CategoryCounts, audit
+
+
+@pytest.fixture
+def export(tmp_path) -> SpoilableExport:
+    return SpoilableExport(tmp_path / "an export")
+
+
+def messages(result, kind: str) -> list[str]:
+    return [finding.message for finding in result.findings if finding.kind == kind]
+
+
+def test_counts_by_hand(export):
+    """The square of corners 2..6 has 4 x 4 pixels; shifted by 2 it overlaps by 2 x 4."""
+    shifted = [x + 2 if i % 2 == 0 else x for i, x in enumerate(SQUARE)]
+    train = export.json["train"]
+    train["annotations"] = [
+        annotation(0),
+        annotation(0, [shifted], category_id=2),
+        annotation(0, [shifted], category_id=2),
+        annotation(0, []),
+    ]
+    export.write()
+    result = audit(export.folder)
+    counts = result.splits["train"]
+    assert (counts.images, counts.annotations, counts.images_without_annotations) == (2, 4, 1)
+    assert counts.sizes == {"40x30": 2}
+    assert counts.pixels == 2400
+    assert counts.categories == {
+        "scratch": CategoryCounts(images=1, instances=2, pixels=8),
+        "dent": CategoryCounts(images=1, instances=2, pixels=16),
+    }
+    assert counts.overlapped_pixels == 16  # where the scratch is covered, and under the copy
+    assert counts.skipped_annotations == 1
+    assert result.unused_roots == ["car-damage"]
+    assert result.errors == []
+    assert messages(result, "overlap")[0].startswith("train: pixels are covered by more than one")
+    assert result.splits["test"].categories["dent"] == CategoryCounts(1, 1, 16)
+
+
+def test_json_is_plain(export):
+    content = json.loads(json.dumps(audit(export.folder).to_json()))
+    assert content["splits"]["valid"]["categories"]["dent"]["instances"] == 1
+    assert content["unused_roots"] == ["car-damage"]
+    assert content["findings"][0]["kind"] == "unused root"
+
+
+def test_a_broken_and_a_wrongly_sized_image_are_errors(export):
+    (export.folder / "valid" / "b.jpg").write_bytes(jpeg()[:300])
+    (export.folder / "test" / "b.jpg").write_bytes(jpeg(width=20))
+    result = audit(export.folder)
+    assert [error.split for error in result.errors] == ["valid", "test"]
+    broken, resized = messages(result, "broken image")
+    assert "b.jpg cannot be decoded" in broken
+    assert "b.jpg has 20x30 pixels, but its annotations give 40x30" in resized
+
+
+def test_copies_across_splits(export):
+    for split in ("train", "valid"):
+        name = f"b_jpg.rf.{split * 4}.jpg"
+        (export.folder / split / "b.jpg").rename(export.folder / split / name)
+        export.json[split]["images"][1]["file_name"] = name
+        export.write(split)
+    same = (export.folder / "train" / "a photo.v1.jpg").read_bytes()
+    (export.folder / "test" / "a photo.v1.jpg").write_bytes(same)
+    (export.folder / "valid" / "a photo.v1.jpg").write_bytes(jpeg(shade=7))
+    result = audit(export.folder)
+    (stem,) = messages(result, "same stem in splits")
+    assert "'b_jpg' in train, valid" in stem
+    (copy,) = messages(result, "same content in splits")
+    assert "train/'a photo.v1.jpg', test/'a photo.v1.jpg'" in copy
+    assert result.errors == []
+
+
+def test_a_copy_within_a_split(export):
+    same = (export.folder / "train" / "b.jpg").read_bytes()
+    (export.folder / "train" / "a photo.v1.jpg").write_bytes(same)
+    assert (
+        "train: the same image is in the split twice"
+        in messages(audit(export.folder), "same content in a split")[0]
+    )
+
+
+def test_errors_and_all_that_can_be_counted(export):
+    (export.folder / "train" / "b.jpg").unlink()
+    export.json["valid"]["annotations"].append(annotation(99))
+    export.write("valid")
+    (export.folder / "test" / "_annotations.coco.json").write_text("{")
+    result = audit(export.folder)
+    assert {error.kind for error in result.errors} == {
+        "missing file",
+        "missing image",
+        "broken annotations",
+    }
+    assert list(result.splits) == ["train", "valid"]
+    assert result.splits["train"].images == 1
+
+
+def test_nothing_to_read(tmp_path):
+    result = audit(tmp_path / "nowhere")
+    assert result.splits == {}
+    assert [error.kind for error in result.errors] == ["unreadable source"]
+
+
+def test_processes_count_as_one_process_does(export, tmp_path):
+    train = export.json["train"]
+    for number in range(2, 70):
+        name = f"{number}.jpg"
+        (export.folder / "train" / name).write_bytes(jpeg(shade=number))
+        train["images"].append({"id": number, "file_name": name, "width": 40, "height": 30})
+        train["annotations"].append(annotation(number, category_id=1 + number % 2))
+    export.write()
+    archive = export.zipped(tmp_path / "cars.zip")
+    one, two = audit(archive, workers=1), audit(archive, workers=2)
+    assert one == two
+    assert one.splits["train"].categories["scratch"].pixels == 35 * 16
+    assert audit_module._FEW < 74
+
+
+def test_a_category_that_is_named_like_the_unused_root(export):
+    """Used under one id, an unused root under another: only the latter is left out."""
+    for split in ("train", "valid", "test"):
+        export.json[split]["categories"].append(
+            {"id": 9, "name": "car-damage", "supercategory": "none"}
+        )
+        export.write(split)
+    export.json["train"]["annotations"].append(annotation(0, category_id=9))
+    export.write()
+    result = audit(export.folder)
+    assert result.splits["train"].categories["car-damage"].instances == 1

@@ -1,0 +1,53 @@
+"""synthesize, audit and preview as a person runs them."""
+
+import json
+
+from spoilable_export import SpoilableExport, annotation
+
+
+def test_synthesize_audit_preview(program):
+    out = program.folder / "my cars"
+    program.succeeds("jobs/synthesize.py", out, "--images", 5, "--size", 48, "--seed", 1)
+    text = program.succeeds("jobs/audit.py", out)
+    for expected in ("train", "scratch", "broken lamp", "48x48", '"car-damage"', "overlapped"):
+        assert expected in text
+    result = json.loads(program.succeeds("jobs/audit.py", out, "--json"))
+    assert sum(split["images"] for split in result["splits"].values()) == 5
+    printed = program.succeeds(
+        "jobs/preview.py", out, "--out", "seen", "--split", "valid", "--limit", 2
+    )
+    assert "1 images in seen" in printed
+    assert (program.folder / "seen" / "sheet-valid-001.jpg").is_file()
+
+
+def test_synthesize_refuses(program):
+    (program.folder / "full").mkdir()
+    (program.folder / "full" / "thesis.txt").write_text("all of it")
+    assert "not an empty folder" in program.refuses("jobs/synthesize.py", "full", "--images", 4)
+    assert "images is 0" in program.refuses("jobs/synthesize.py", "new", "--images", 0)
+    assert [path.name for path in program.folder.iterdir()] == ["full"]
+
+
+def test_audit_prints_every_error_and_ends_with_two(program):
+    export = SpoilableExport(program.folder / "cars")
+    export.json["train"]["annotations"].append(annotation(99))
+    export.write()
+    (export.folder / "valid" / "b.jpg").write_bytes(b"broken")
+    result = program("jobs/audit.py", "cars")
+    assert result.returncode == 2
+    assert "names image 99" in result.stdout
+    assert "b.jpg cannot be decoded" in result.stdout
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "cars has 2 kinds of errors, first: train: an annotation names an image" in line
+
+
+def test_a_missing_folder(program):
+    assert "nowhere does not exist" in program.refuses("jobs/audit.py", "nowhere")
+    assert "nowhere does not exist" in program.refuses("jobs/preview.py", "nowhere", "--out", "x")
+    assert not (program.folder / "x").exists()
+
+
+def test_preview_refuses_a_limit_of_none(program):
+    SpoilableExport(program.folder / "cars")
+    refusal = program.refuses("jobs/preview.py", "cars", "--out", "x", "--limit", 0)
+    assert "--limit 0" in refusal
