@@ -40,7 +40,7 @@ def check(plan: RunPlan) -> None:
 
 def _check_place(run: RunPaths) -> None:
     """Raise RunError unless the run directory is writable or can be made."""
-    place = run.root.absolute()
+    place = run.root
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():

@@ -30,7 +30,7 @@ from launch.record import TAG, tagged
 from launch.stop import Request
 
 _POLL_S = 0.1
-_LEFTOVERS_S = 10.0  # so long may what a stage leaves behind, such as a resource tracker, live on
+_LEFTOVERS_S = 5.0  # so long may what a stage leaves behind, such as a resource tracker, live on
 
 # Set by some terminals and CI systems; they would fill the logs with colours and bars.
 _TERMINAL_VARIABLES = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")

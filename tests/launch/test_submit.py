@@ -1,0 +1,182 @@
+"""What submit answers before anything runs; what runs is in the end-to-end tests."""
+
+import json
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cardamage.paths import RunPaths
+from cardamage.stages import StageRecord, write_stage
+
+CONFIG = """\
+name: cars
+data:
+  source: export
+  classes: [scratch, dent]
+  image_size: [32, 32]
+model: {name: segnet2}
+optim: {name: adam}
+train: {epochs: 4}
+"""
+SYNTHETIC = CONFIG.replace("source: export", "source: synthetic")
+CATEGORIES = [
+    {"id": 0, "name": "damage", "supercategory": "none"},
+    {"id": 1, "name": "scratch", "supercategory": "damage"},
+    {"id": 2, "name": "dent", "supercategory": "damage"},
+]
+
+
+@pytest.fixture
+def folder(program) -> Path:
+    """A config, and the export it names as far as submit looks at it."""
+    (program.folder / "cars.yaml").write_text(CONFIG)
+    (program.folder / "drawn.yaml").write_text(SYNTHETIC)
+    for split in ("train", "valid", "test"):
+        (program.folder / "export" / split).mkdir(parents=True)
+        annotations(program.folder, split).write_text(json.dumps({"categories": CATEGORIES}))
+    return program.folder
+
+
+def annotations(folder: Path, split: str) -> Path:
+    return folder / "export" / split / "_annotations.coco.json"
+
+
+def files(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+def test_dry_run_says_what_would_run_and_changes_nothing(program, folder: Path):
+    before = files(folder)
+    out = program.succeeds("launch/submit.py", "cars.yaml", "--dry-run", "optim.lr=3e-4")
+    assert files(folder) == before
+    assert "run directory: runs/cars (new)" in out
+    lines = [line.strip() for line in out.splitlines()]
+    assert "2. train (after pack): 0 of 4 epochs are done" in lines
+    (pack,) = [line for line in lines if line.endswith("pack.py runs/cars")]
+    assert pack.startswith(sys.executable)
+    assert any("accelerate.commands.launch" in line for line in lines)
+
+
+def test_dry_run_is_quick_and_needs_neither_torch_nor_numpy(program, folder: Path):
+    arguments = ("launch/submit.py", "cars.yaml", "--dry-run")
+    program(*arguments)  # the second start finds everything in the disk cache
+    times = []
+    for _ in range(3):
+        started = time.monotonic()
+        program(*arguments)
+        times.append(time.monotonic() - started)
+    assert min(times) < 1.0
+    imported = program(*arguments, PYTHONPROFILEIMPORTTIME="1").stderr
+    names = {line.rpartition("|")[2].strip().partition(".")[0] for line in imported.splitlines()}
+    assert "pydantic" in names
+    assert not names & {"torch", "numpy", "accelerate", "PIL", "matplotlib"}
+
+
+def test_dry_run_tells_what_is_done(program, folder: Path):
+    run = RunPaths(folder / "runs" / "drawn")
+    config = yaml.safe_load(SYNTHETIC.replace("name: cars", "name: drawn"))
+    run.checkpoints.mkdir(parents=True)
+    run.config.write_text(yaml.safe_dump(config))
+    for epoch in (1, 2):
+        run.checkpoint(epoch).touch()
+    run.test_counts("test", 1).parent.mkdir(parents=True)
+    run.test_counts("test", 1).touch()
+    write_stage(run, StageRecord("pack", state="done"))
+    out = program.succeeds("launch/submit.py", "runs/drawn", "--dry-run")
+    assert "run directory: runs/drawn (goes on)" in out
+    assert "1. pack (needs nothing): done before; checked again" in out
+    assert "2. train (after pack): 2 of 4 epochs are done" in out
+    assert "3. test (after train): 1 of 4 checkpoints are tested on test" in out
+    assert "4. report (after test): not done" in out
+
+
+def test_options_stand_anywhere_and_stages_can_be_chosen(program, folder: Path):
+    out = program.succeeds(
+        "launch/submit.py", "--stages", "train,pack", "cars.yaml", "--dry-run", "seed=1",
+        "--runs-dir", "else where", "--follow", "--cluster", "local", "train.epochs=9",
+    )  # fmt: skip
+    assert "run directory: else where/cars (new)" in out
+    assert "0 of 9 epochs" in out
+    assert "test.py" not in out
+    assert "pack.py 'else where/cars'" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["optim.lr=1"], "no CONFIG is given, only overrides"),
+        (["nowhere.yaml"], "nowhere.yaml: there is no such config file"),
+        (["cars.yaml", "optim.rl=1"], 'did you mean "lr"'),
+        (["cars.yaml", "drawn.yaml"], "cars.yaml and drawn.yaml are both the run runs/cars"),
+        (["cars.yaml", "--stages", "pack,trian"], '"trian" is unknown (did you mean "train"?)'),
+        (["cars.yaml", "--cluster", "lokal"], 'did you mean "local"'),
+        (["cars.yaml", "--stages", "test"], "stage test needs train, which is waiting; add train"),
+        (["cars.yaml", "--runs-dir", "cars.yaml"], "since cars.yaml is not a folder; choose"),
+        (["cars.yaml", "--runs-dir", "cars.yaml/deep"], "is not a folder; choose another place"),
+        (["cars.yaml", "--runs-dir", "/proc/runs"], "--runs-dir"),
+        (["drawn.yaml", "data.source=gone"], "gone does not exist; give a folder or a .zip"),
+    ],
+)
+def test_mistakes_start_nothing(program, folder: Path, arguments: list[str], error: str):
+    before = files(folder)
+    assert error in program.refuses("launch/submit.py", *arguments)
+    assert files(folder) == before
+
+
+def test_nothing_starts_when_the_last_of_several_configs_is_wrong(program, folder: Path):
+    (folder / "wrong.yaml").write_text(SYNTHETIC.replace("epochs: 4", "epochs: 0"))
+    before = files(folder)
+    error = program.refuses("launch/submit.py", "cars.yaml", "wrong.yaml")
+    assert "wrong.yaml: train.epochs" in error
+    assert files(folder) == before
+
+
+def test_split_without_a_folder(program, folder: Path):
+    annotations(folder, "valid").unlink()
+    annotations(folder, "valid").parent.rmdir()
+    error = program.refuses("launch/submit.py", "cars.yaml")
+    assert "export has no folder valid/; a COCO export has train, valid, test" in error
+
+
+def test_split_without_annotations(program, folder: Path):
+    annotations(folder, "test").unlink()
+    assert "test/_annotations.coco.json" in program.refuses("launch/submit.py", "cars.yaml")
+
+
+def test_annotations_that_are_not_json(program, folder: Path):
+    annotations(folder, "train").write_text("{")
+    error = program.refuses("launch/submit.py", "cars.yaml")
+    assert "train/_annotations.coco.json is not JSON" in error
+
+
+@pytest.mark.parametrize(
+    ("classes", "error"),
+    [
+        ("[scratch, dint]", 'data.classes names "dint", which the dataset does not have'),
+        ("[scratch]", 'the dataset has a category "dent" that data.classes does not name'),
+    ],
+)
+def test_classes_and_categories_must_agree(program, folder: Path, classes: str, error: str):
+    assert error in program.refuses("launch/submit.py", "cars.yaml", f"data.classes={classes}")
+
+
+def test_zip_is_looked_into(program, folder: Path):
+    with zipfile.ZipFile(folder / "export.zip", "w") as archive:
+        for split in ("train", "valid", "test"):
+            archive.write(annotations(folder, split), f"v5/{split}/_annotations.coco.json")
+    arguments = ("launch/submit.py", "cars.yaml", "--dry-run", "data.source=export.zip")
+    program.succeeds(*arguments)
+    (folder / "export.zip").write_bytes(b"PK")
+    assert "export.zip" in program.refuses(*arguments)
+
+
+def test_run_that_is_at_work_is_refused(program, folder: Path, fake):
+    fake.start(pack="waits")
+    fake.await_log("pack", "at work")
+    error = program.refuses("launch/submit.py", fake.run.root)
+    assert f"is being run already, by process {fake.launcher.pid}" in error
+    assert "python launch/cancel.py" in error
