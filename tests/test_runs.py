@@ -1,0 +1,85 @@
+"""Opening run directories: what CONFIG means, and a folder that stays with its config."""
+
+from pathlib import Path
+
+import pytest
+
+from cardamage.config import load
+from cardamage.errors import ConfigError, RunError
+from cardamage.runs import open_run, resolve
+
+CONFIG = """\
+name: one
+data: {source: synthetic, classes: [scratch], image_size: [32, 32]}
+model: {name: segnet2}
+optim: {name: adam, lr: 3e-4}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "one.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_file_means_a_run_of_its_name_and_nothing_is_written(config: Path, tmp_path: Path):
+    experiment, run = resolve(config, ["seed=4"], tmp_path / "runs")
+    assert run.root == tmp_path / "runs" / "one"
+    assert experiment.seed == 4
+    assert not run.root.exists()
+
+
+def test_open_run_writes_the_resolved_config_and_keeps_it(config: Path, tmp_path: Path):
+    experiment, run = resolve(config, [], tmp_path / "runs")
+    open_run(run, experiment)
+    assert load(run.config) == experiment
+    assert "batch_size: 16" in run.config.read_text()  # the defaults are written out
+    before = run.config.stat().st_ino
+    open_run(run, experiment)
+    assert run.config.stat().st_ino == before  # not written again
+
+
+def test_run_directory_means_its_own_config(config: Path, tmp_path: Path):
+    experiment, run = resolve(config, [], tmp_path / "runs")
+    open_run(run, experiment)
+    again, same = resolve(run.root, [], Path("ignored"))
+    assert (again, same) == (experiment, run)
+
+
+def test_more_epochs_are_the_same_run(config: Path, tmp_path: Path):
+    experiment, run = resolve(config, [], tmp_path / "runs")
+    open_run(run, experiment)
+    longer, _ = resolve(config, ["train.epochs=99"], tmp_path / "runs")
+    open_run(run, longer)
+    assert load(run.config).train.epochs == 99
+
+
+def test_name_used_by_another_config_is_refused(config: Path, tmp_path: Path):
+    experiment, run = resolve(config, [], tmp_path / "runs")
+    open_run(run, experiment)
+    with pytest.raises(
+        RunError,
+        match=r"runs/one holds a run of another config \(seed: 0, not 1 \(and 1 more\)\); "
+        r"choose another name=\.\.\., or delete that folder",
+    ) as caught:
+        resolve(config, ["seed=1", "optim.lr=0.1"], tmp_path / "runs")
+    assert caught.value.exit_status == 2
+    other = load(config, ["seed=1"])
+    with pytest.raises(RunError):
+        open_run(run, other)
+    assert load(run.config) == experiment
+
+
+def test_what_is_no_run_directory(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"is no run directory: it has no config\.yaml"):
+        resolve(tmp_path)
+    with pytest.raises(ConfigError, match="there is no such config file"):
+        resolve(tmp_path / "gone.yaml")
+
+
+def test_place_that_cannot_be_written(config: Path, tmp_path: Path):
+    (tmp_path / "runs").write_text("a file, not a folder")
+    experiment, run = resolve(config, [], tmp_path / "runs")
+    with pytest.raises(RunError, match=r"runs/one: .* cannot be written .* --runs-dir"):
+        open_run(run, experiment)

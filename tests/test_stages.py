@@ -1,0 +1,134 @@
+"""Stage markers: what they say while a stage runs and however it ends."""
+
+import os
+import re
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cardamage.errors import CardamageError, ConfigError, RunError, Stopped
+from cardamage.paths import RunPaths
+from cardamage.stages import (
+    StageRecord,
+    is_lost,
+    now,
+    read_stage,
+    require,
+    running,
+    write_stage,
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunPaths:
+    return RunPaths(tmp_path / "run")
+
+
+def test_without_a_marker_a_stage_waits(run: RunPaths):
+    assert read_stage(run, "train") == StageRecord("train", state="waiting", attempts=0)
+
+
+def test_done_stage(run: RunPaths):
+    with running(run, "pack") as output:
+        during = read_stage(run, "pack")
+        output["shards"] = "shards/x"
+    assert (during.state, during.attempts, during.pid) == ("running", 1, os.getpid())
+    assert during.host == socket.gethostname()
+    assert not is_lost(during)
+    after = read_stage(run, "pack")
+    assert (after.state, after.exit_status, after.error) == ("done", 0, None)
+    assert after.output == {"shards": "shards/x"}
+    assert after.started == during.started
+    assert after.ended is not None
+    assert after.ended >= after.started
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "exit_status", "error_class", "text"),
+    [
+        (ConfigError("lr is 0;\n  give more"), "failed", 2, "user", "lr is 0; give more"),
+        (CardamageError("the disk is full"), "failed", 1, "fault", "the disk is full"),
+        (ValueError("bad"), "failed", 1, "fault", "ValueError: bad"),
+        (KeyError(), "failed", 1, "fault", "KeyError: KeyError"),
+        (Stopped("saved"), "stopped", 75, "stopped", "saved"),
+        (KeyboardInterrupt(), "stopped", 75, "stopped", "KeyboardInterrupt"),
+    ],
+)
+def test_failed_stage_says_why_and_the_error_goes_on(
+    run: RunPaths,
+    error: BaseException,
+    state: str,
+    exit_status: int,
+    error_class: str,
+    text: str,
+):
+    with pytest.raises(type(error)), running(run, "train"):
+        raise error
+    record = read_stage(run, "train")
+    assert (record.state, record.exit_status, record.error_class, record.error) == (
+        state,
+        exit_status,
+        error_class,
+        text,
+    )
+
+
+def test_starts_are_counted_and_the_last_error_is_forgotten(run: RunPaths):
+    with pytest.raises(ValueError, match="bad"), running(run, "train"):
+        raise ValueError("bad")
+    with running(run, "train"):
+        pass
+    record = read_stage(run, "train")
+    assert (record.attempts, record.state, record.error) == (2, "done", None)
+
+
+def test_other_processes_write_nothing(run: RunPaths):
+    with running(run, "train", main_process=False) as output:
+        output["epochs"] = 1
+    assert not run.stage("train").exists()
+
+
+def test_job_id_is_on_record(run: RunPaths, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    with running(run, "train"):
+        pass
+    assert read_stage(run, "train").job_id == "77"
+
+
+def test_require(run: RunPaths):
+    message = "stage pack is waiting, and has to be done first; run python jobs/pack.py x"
+    with pytest.raises(RunError, match=re.escape(message)):
+        require(run, "pack", "python jobs/pack.py x")
+    with running(run, "pack") as output:
+        output["shards"] = "here"
+    assert require(run, "pack", "python jobs/pack.py x").output == {"shards": "here"}
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"stage": "train", "colour": "red"}', "[]"])
+def test_damaged_marker(run: RunPaths, content: str):
+    run.stage("train").parent.mkdir(parents=True)
+    run.stage("train").write_text(content)
+    with pytest.raises(RunError, match=r"train\.json is damaged; delete it"):
+        read_stage(run, "train")
+
+
+def test_stage_is_lost_when_its_process_is_gone(run: RunPaths):
+    with running(run, "train"):
+        record = read_stage(run, "train")
+    assert not is_lost(record)
+    assert is_lost(replace(record, born="an earlier process of this id"))
+    assert is_lost(replace(record, born=None))
+    assert not is_lost(replace(record, host="elsewhere", born=None))  # nobody can tell from here
+    assert not is_lost(replace(record, state="done", born=None))
+
+
+def test_marker_is_read_as_it_was_written(run: RunPaths):
+    record = StageRecord("report", state="cancelled", ended=now(), output={"page": "ä.html"})
+    write_stage(run, record)
+    assert read_stage(run, "report") == record
+
+
+def test_times_are_utc():
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", now())
