@@ -43,7 +43,7 @@ def read_table(path: Path) -> list[dict[str, float | int | str]]:
     return [{key: _value(text) for key, text in row.items()} for row in rows]
 
 
-def _field(value: float | int | str) -> str:
+def _field(value: float | str) -> str:
     return "" if isinstance(value, float) and math.isnan(value) else str(value)
 
 
