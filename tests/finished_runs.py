@@ -45,7 +45,7 @@ def scene(number: int, size: int, classes: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def predicted(mask: np.ndarray, quality: float, seed: int) -> np.ndarray:
-    """A prediction that finds about ``quality`` of the mask, shifted and confused here and there."""
+    """A prediction of about this quality: the mask shifted, or now and then nothing."""
     generator = np.random.default_rng(seed)
     shift = generator.integers(0, 1 + round((1 - quality) * mask.shape[0] / 6), 2)
     moved = np.roll(mask, tuple(shift), (0, 1))
@@ -53,7 +53,9 @@ def predicted(mask: np.ndarray, quality: float, seed: int) -> np.ndarray:
     return moved if keep else np.zeros_like(moved)
 
 
-def write_shards(folder: Path, images: int, size: int, class_names: tuple[str, ...]) -> str:
+def write_shards(
+    folder: Path, images: int, size: int, class_names: tuple[str, ...], file_name: str
+) -> str:
     """Packed images of one split called test; returns their fingerprint."""
     paths = ShardPaths(folder)
     samples, pixels = [], np.zeros(len(class_names), np.int64)
@@ -63,7 +65,7 @@ def write_shards(folder: Path, images: int, size: int, class_names: tuple[str, .
         streams = [io.BytesIO(), io.BytesIO()]
         for array, stream in zip((image, mask), streams, strict=True):
             Image.fromarray(array).save(stream, "PNG")
-        info = {"file_name": f"door {number}.jpg.rf.0a1b.jpg", "width": size, "height": size}
+        info = {"file_name": file_name.format(number), "width": size, "height": size}
         samples.append(tar.PackedSample(streams[0].getvalue(), "png", info, streams[1].getvalue()))
     tar.write_shard(paths.shard("test", 0), 0, samples)
     contents = tar.read_shard(paths.shard("test", 0), shard=0, first=0, samples=images)
@@ -107,6 +109,7 @@ def make_run(
     overfits_after: int | None = None,
     finds_nothing: bool = False,
     overlays: int = 3,
+    file_name: str = "door {}.jpg.rf.0a1b.jpg",
     overrides: tuple[str, ...] = (),
 ) -> RunPaths:
     """A run directory whose four stages are done, with shards in a folder beside it.
@@ -121,6 +124,7 @@ def make_run(
         overfits_after: the epoch from which the validation loss rises.
         finds_nothing: the model predicts background only.
         overlays: images whose predicted maps are kept.
+        file_name: of the original images, with their number in it.
         overrides: laid over the config.
     """
     run = RunPaths(root)
@@ -137,7 +141,7 @@ def make_run(
     )
     write_text(run.config, experiment.to_yaml())
     folder = root.parent / f"shards {images} {size} {len(classes)}"
-    fingerprint = write_shards(folder, images, size, names)
+    fingerprint = write_shards(folder, images, size, names, file_name)
     masks = [scene(number, size, len(names))[1] for number in range(images)]
     generator = np.random.default_rng(len(root.name))
     events = EventLog(run.events)
@@ -153,14 +157,16 @@ def make_run(
         for score in ("loss", "dice", "iou", "accuracy", "dice_fg", "iou_fg", "mdice", "miou"):
             row |= {f"train_{score}": train[score], f"val_{score}": valid[score]}
         metrics_rows.append(row | {f"val_{k}": v for k, v in valid.items() if "[" in k})
-        maps = [_map(mask, quality, epoch * 1000 + i, finds_nothing) for i, mask in enumerate(masks)]
+        maps = [
+            _map(mask, quality, epoch * 1000 + i, finds_nothing) for i, mask in enumerate(masks)
+        ]
         counts = np.stack([_counts(m, p, len(names)) for m, p in zip(masks, maps, strict=True)])
         loss = 0.3 + np.exp(-epoch / 3) + generator.normal(0, 0.1, images) ** 2
         weights = {"c.weight": generator.random((4, 3, 3, 3)), "n.running_mean": np.zeros(4)}
         run.checkpoints.mkdir(exist_ok=True)
         save_file(weights, run.checkpoint(epoch))
         digest = sha256_of(run.checkpoint(epoch))
-        kept = np.arange(overlays) * max(1, images // max(1, overlays))
+        kept = np.linspace(0, images - 1, min(overlays, images)).astype(np.int64)
         result = TestResult(
             epoch=epoch,
             weights_sha256=digest,
@@ -170,7 +176,7 @@ def make_run(
             counts=counts,
             loss=loss,
             map_samples=kept,
-            maps=np.stack([maps[i] for i in kept]) if overlays else np.empty((0, size, size), "u1"),
+            maps=np.stack(maps)[kept],
         )
         write_result(run.test_counts(experiment.test.split, epoch), result)
         test_rows.append(
@@ -192,12 +198,12 @@ def make_run(
     write_json(
         run.provenance,
         {
-            "commit": "0123456789abcdef0123456789abcdef01234567",
-            "dirty": True,
-            "patch": "diff --git a/x b/x\n",
-            "versions": {"python": "3.11.2", "torch": "2.11.0"},
-            "command": ["jobs/train.py", str(root)],
+            "time": "2025-03-01T10:00:00+00:00",
+            "command": f"python jobs/train.py {root}",
             "host": "workstation",
+            "python": "3.11.2",
+            "packages": {"numpy": "2.1.0", "torch": "2.11.0"},
+            "git": {"commit": "0123456789abcdef", "branch": "main", "dirty": True, "patch": "+x"},
         },
     )
     outputs = {
@@ -210,6 +216,7 @@ def make_run(
             stage,
             state="done",
             attempts=1,
+            host="workstation",
             started="2025-03-01T10:00:00+00:00",
             ended="2025-03-01T10:02:03+00:00",
             exit_status=0,

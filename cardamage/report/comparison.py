@@ -12,6 +12,7 @@ from cardamage.metrics import HEADLINES
 from cardamage.report import figures, wording
 from cardamage.report.notices import comparison_notices, run_notices
 from cardamage.report.page import Illustration, Report, pngs, render
+from cardamage.report.panels import drawn_scores
 from cardamage.report.results import RunResults
 from cardamage.report.run import optimiser
 from cardamage.report.statistics import Estimate, comparable, paired_differences
@@ -47,7 +48,7 @@ def comparison_report(runs: Sequence[RunResults]) -> Report:
     labels = labels_of(runs)
     select_by = runs[0].experiment.test.select_by
     leader = leading(runs, select_by)
-    named = ", ".join(wording.TITLES[column] for column in figures.drawn_scores(select_by))
+    named = ", ".join(wording.TITLES[column] for column in drawn_scores(select_by))
     listed = ", ".join(labels)
     scores = Illustration(
         "scores",

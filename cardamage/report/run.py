@@ -15,6 +15,7 @@ from cardamage.metrics import HEADLINES
 from cardamage.report import figures, wording
 from cardamage.report.notices import run_notices
 from cardamage.report.page import Illustration, Report, pngs, render
+from cardamage.report.panels import drawn_scores
 from cardamage.report.pictures import contact_sheet_png, test_pictures
 from cardamage.report.results import RunResults
 from cardamage.report.statistics import Estimate
@@ -59,7 +60,7 @@ def run_report(results: RunResults) -> Report:
     experiment, best = results.experiment, results.best
     select_by, split = experiment.test.select_by, experiment.test.split
     images_words = "1 image" if results.images == 1 else f"{results.images} images"
-    named = ", ".join(wording.TITLES[column] for column in figures.drawn_scores(select_by))
+    named = ", ".join(wording.TITLES[column] for column in drawn_scores(select_by))
     curves = Illustration(
         "curves",
         figures.curves(results, wide=True),
@@ -97,7 +98,7 @@ def run_report(results: RunResults) -> Report:
         "images_words": images_words,
         "tiles": [
             (column, wording.TITLES[column], estimates[column])
-            for column in figures.drawn_scores(select_by)
+            for column in drawn_scores(select_by)
         ],
         "predict_command": (
             f"python jobs/predict.py {run} --images PHOTOS --checkpoint {best} --out OUT"
@@ -213,7 +214,8 @@ def _stage(record: StageRecord) -> tuple[str, str, str]:
 def _trained(record: StageRecord) -> str | None:
     if record.ended is None:
         return None
-    return f"{record.ended.replace('T', ' ')[:16]} UTC, on {record.host or 'an unknown machine'}"
+    where = f", on {record.host}" if record.host else ""
+    return f"{record.ended.replace('T', ' ')[:16]} UTC{where}"
 
 
 def _speed(results: RunResults) -> str | None:

@@ -44,10 +44,11 @@ def percent(value: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """The two bounds of an interval; a dash where undefined."""
+    """The two bounds of an interval; one dash where undefined."""
     if math.isnan(low) or math.isnan(high):
         return UNDEFINED
-    return f"{score(low)} to {score(high)}"
+    between = " to " if low < 0 else "\N{EN DASH}"  # a dash beside a minus is hard to read
+    return f"{score(low)}{between}{score(high)}"
 
 
 def size(image_size: tuple[int, int]) -> str:

@@ -1,0 +1,139 @@
+"""`jobs/report.py` as a person runs it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from finished_runs import make_run
+
+from cardamage.stages import StageRecord, read_stage, write_stage
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path / "runs" / "unet2", epochs=2, images=4)
+
+
+def test_one_run_is_reported_into_its_directory(program, run):
+    page = program.succeeds("jobs/report.py", run.root).splitlines()[-1]
+
+    assert page == str(run.report / "index.html")
+    assert {p.name for p in run.report.iterdir()} >= {"index.html", "summary.md", "curves.png"}
+    record = read_stage(run, "report")
+    assert (record.state, record.output) == ("done", {"page": page})
+
+
+def test_a_report_elsewhere_is_not_the_runs_stage(program, run):
+    out = program.folder / "out side"
+
+    page = program.succeeds("jobs/report.py", run.root, "--out", out).splitlines()[-1]
+
+    assert page == str(out / "index.html")
+    assert read_stage(run, "report").state == "waiting"
+
+
+def test_a_yaml_file_means_its_run(program, run):
+    text = run.config.read_text().replace("name: unet2", f"name: {run.root.name}", 1)
+    (program.folder / "mine.yaml").write_text(text)
+
+    page = program.succeeds("jobs/report.py", "mine.yaml", "--runs-dir", run.root.parent)
+
+    assert page.splitlines()[-1] == str(run.report / "index.html")
+
+
+def test_another_rule_can_be_asked_for(program, run):
+    out = program.folder / "out"
+
+    program.succeeds("jobs/report.py", run.root, "test.select_by=loss", "--out", out)
+
+    assert "lowest validation loss" in (out / "summary.md").read_text()
+
+
+def test_several_runs_are_compared(program, run, tmp_path):
+    other = make_run(tmp_path / "runs" / "other", epochs=2, images=4, level=0.4)
+    out = program.folder / "out"
+
+    printed = program.succeeds("jobs/report.py", run.root, other.root, "--out", out)
+
+    assert printed.splitlines()[-1] == str(out / "index.html")
+    assert {p.name for p in out.iterdir()} == {
+        "index.html",
+        "summary.md",
+        "scores.png",
+        "tests.png",
+        "validation.png",
+    }
+
+
+def test_several_runs_need_a_folder(program, run, tmp_path):
+    other = make_run(tmp_path / "runs" / "other", epochs=2, images=4)
+
+    assert "add --out DIR" in program.refuses("jobs/report.py", run.root, other.root)
+
+
+def test_a_run_given_twice_is_refused(program, run):
+    assert "given twice" in program.refuses("jobs/report.py", run.root, run.root, "--out", "o")
+
+
+def test_overrides_over_several_runs_are_refused(program, run, tmp_path):
+    words = (run.root, tmp_path / "other", "test.select_by=loss", "--out", "o")
+
+    assert "cannot be laid over 2 runs" in program.refuses("jobs/report.py", *words)
+
+
+def test_overrides_without_a_run_are_refused(program):
+    assert "no run is given" in program.refuses("jobs/report.py", "test.select_by=loss")
+
+
+def test_a_run_that_is_still_training_waits_unless_the_report_goes_elsewhere(program, run):
+    write_stage(run, StageRecord("train", state="running"))
+
+    assert "stage train is running" in program.refuses("jobs/report.py", run.root)
+    assert read_stage(run, "report").state == "failed"
+    assert not run.report.exists()
+    program.succeeds("jobs/report.py", run.root, "--out", program.folder / "out")
+
+
+def test_a_run_that_is_not_tested_is_refused_with_the_command(program, run):
+    run.test_table("test").unlink()
+
+    line = program.refuses("jobs/report.py", run.root)
+
+    assert f"python jobs/test.py {run.root}" in line
+    assert not run.report.exists()
+
+
+def test_a_config_that_was_not_run_is_refused_and_makes_no_directory(program, run):
+    (program.folder / "mine.yaml").write_text(run.config.read_text())
+
+    assert "has not been run" in program.refuses("jobs/report.py", "mine.yaml")
+    assert not (program.folder / "runs").exists()
+
+
+def test_a_folder_that_is_no_run_is_refused(program):
+    (program.folder / "empty").mkdir()
+
+    assert "is no run directory" in program.refuses("jobs/report.py", "empty")
+
+
+def test_a_folder_that_cannot_be_written_is_refused(program, run):
+    (program.folder / "file").write_text("")
+
+    line = program.refuses("jobs/report.py", run.root, "--out", program.folder / "file" / "x")
+
+    assert "cannot be written" in line
+
+
+def test_the_report_needs_no_torch(run, tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('the report imported torch')")
+
+    subprocess.run(
+        [sys.executable, ROOT / "jobs/report.py", run.root],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        check=True,
+        capture_output=True,
+    )

@@ -1,0 +1,131 @@
+"""Comparing runs: led by validation, paired on the same images, honest where nothing compares."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from finished_runs import make_run
+
+from cardamage import config
+from cardamage.paths import RunPaths
+from cardamage.report import comparison
+from cardamage.report.results import load_run
+
+
+def load(run):
+    return load_run(run, config.load(run.config))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compared")
+    weak = make_run(folder / "weak", level=0.3, epochs=4, overrides=("optim.lr=0.01",))
+    strong = make_run(folder / "strong", level=0.95, epochs=5)
+    return [load(weak), load(strong)]
+
+
+@pytest.fixture(scope="module")
+def report(runs):
+    return comparison.comparison_report(runs)
+
+
+def test_the_run_that_is_best_on_validation_leads(runs, report):
+    assert comparison.leading(runs, "dice_fg") == 1
+    assert "<h1>strong leads</h1>" in report.page
+    assert f"jobs/predict.py {runs[1].run.root} " in report.page
+
+
+def test_the_test_split_has_no_say_in_who_leads(runs):
+    weak, strong = runs
+    perfect = {
+        name: dataclasses.replace(estimate, value=1.0)
+        for name, estimate in weak.intervals[weak.best].items()
+    }
+    lucky = dataclasses.replace(weak, intervals=weak.intervals | {weak.best: perfect})
+
+    assert comparison.leading([lucky, strong], "dice_fg") == 1
+
+
+def test_loss_leads_when_lowest_and_nothing_undefined_leads(runs):
+    low, high = (
+        dataclasses.replace(r, metrics=r.metrics | {"val_loss": np.full(len(r.epochs), value)})
+        for r, value in zip(runs, (0.1, 0.9), strict=True)
+    )
+    undefined = dataclasses.replace(
+        high, metrics=high.metrics | {"val_loss": np.full(len(high.epochs), np.nan)}
+    )
+
+    assert comparison.leading([high, low], "loss") == 1
+    assert comparison.leading([undefined, high], "loss") == 1
+
+
+def test_the_lead_is_told_with_its_interval_on_the_same_images(report):
+    assert "How sure is the lead?" in report.page
+    assert "on the same 10 images" in report.page
+    assert "| weak |" in report.summary
+
+
+def test_only_keys_that_differ_are_listed(runs):
+    keys, values = comparison.differing_keys(runs)
+
+    assert keys == ["optim.lr", "train.epochs"]
+    assert values == [["0.01", "0.001"], ["4", "5"]]
+
+
+def test_a_key_that_a_run_lacks_is_a_dash(runs, tmp_path):
+    sgd = load(make_run(tmp_path / "sgd", epochs=5, overrides=("optim={name: sgd}",)))
+
+    keys, values = comparison.differing_keys([runs[1], sgd])
+
+    assert dict(zip(keys, values, strict=True))["optim.momentum"] == ["\N{EN DASH}", "0.0"]
+
+
+def test_groups_of_categories_are_one_key(runs, tmp_path):
+    grouped = "data.classes={scratch: [a, b], dent: [c]}"
+    other = load(make_run(tmp_path / "grouped", epochs=5, overrides=(grouped,)))
+
+    assert comparison.differing_keys([runs[1], other])[0] == ["data.classes"]
+
+
+def test_equal_configs_differ_in_nothing(runs):
+    assert comparison.differing_keys([runs[0], runs[0]]) == ([], [])
+
+
+def test_runs_on_other_images_are_not_paired_and_nobody_leads(runs, tmp_path):
+    other = load(make_run(tmp_path / "other", epochs=2, images=4))
+
+    report = comparison.comparison_report([*runs, other])
+
+    assert "<h1>These scores do not compare</h1>" in report.page
+    assert "leads</h1>" not in report.page
+    assert "leads" not in report.summary
+    assert "tested on different packed images" in report.page
+    assert "splits or classes: other" in report.page
+    assert "| weak |" in report.summary  # these two are still paired
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths(runs):
+    a, b = (
+        dataclasses.replace(runs[0], run=RunPaths(p / "same"))
+        for p in (runs[0].run.root / "x", runs[0].run.root / "y")
+    )
+
+    assert comparison.labels_of([a, b, runs[1]]) == [str(a.run.root), str(b.run.root), "strong"]
+
+
+def test_names_are_shown_and_never_run(runs):
+    nasty = dataclasses.replace(runs[0], run=RunPaths(runs[0].run.root.parent / "<b>&$"))
+
+    report = comparison.comparison_report([nasty, runs[0]])
+
+    assert "they differ in name only" in report.page
+    assert "they differ in name only" in report.summary
+
+    assert "<b>&$" not in report.page
+    assert "&lt;b&gt;&amp;$" in report.page
+    assert r"\<b\>\&$" in report.summary
+
+
+def test_figures_lie_beside_it(report):
+    assert sorted(report.figures) == ["scores", "tests", "validation"]
+    assert all(f"({name}.png)" in report.summary for name in report.figures)
