@@ -44,17 +44,17 @@ _ROAD, _KERB = (118, 118, 120), (168, 166, 160)
 _GLASS, _TYRE, _RIM = (66, 88, 108), (34, 35, 38), (176, 180, 184)
 
 _BODY: Points = (
-    (0.04, 0.62), (0.045, 0.50), (0.12, 0.46), (0.24, 0.44), (0.34, 0.285), (0.48, 0.27),
-    (0.61, 0.285), (0.74, 0.44), (0.90, 0.475), (0.96, 0.54), (0.965, 0.66), (0.94, 0.72),
-    (0.06, 0.72),
+    (0.04, 0.67), (0.045, 0.51), (0.12, 0.455), (0.24, 0.43), (0.34, 0.22), (0.48, 0.20),
+    (0.61, 0.22), (0.74, 0.43), (0.90, 0.475), (0.96, 0.56), (0.965, 0.72), (0.94, 0.80),
+    (0.06, 0.80),
 )  # fmt: skip
 _WINDOWS: tuple[Points, ...] = (
-    ((0.28, 0.445), (0.365, 0.32), (0.475, 0.31), (0.475, 0.445)),
-    ((0.505, 0.445), (0.505, 0.31), (0.595, 0.32), (0.69, 0.445)),
+    ((0.28, 0.435), (0.365, 0.265), (0.475, 0.255), (0.475, 0.435)),
+    ((0.505, 0.435), (0.505, 0.255), (0.595, 0.265), (0.69, 0.435)),
 )
-_WHEELS = ((0.22, 0.73), (0.78, 0.73))
-_LAMP = (0.925, 0.55)
-_PLACES = ((0.395, 0.58), (0.60, 0.58), (0.175, 0.53))  # where dents and scratches go
+_WHEELS = ((0.22, 0.80), (0.78, 0.80))
+_LAMP = (0.915, 0.58)
+_PLACES = ((0.405, 0.625), (0.60, 0.625), (0.165, 0.565))  # where dents and scratches go
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,12 @@ class _Scene:
         self._scale = random.uniform(0.92, 1.0)
         self._faces_left = random.random() < 0.5
         self._left = random.uniform(0.0, 1.0 - self._scale)
-        self._top = random.uniform(0.02, 0.10)
+        self._top = random.uniform(0.01, 0.06)
 
     def draw_surroundings(self) -> None:
         random = self._random
         high, low = random.choice(_SKIES)
-        horizon = self._top + 0.52 + random.uniform(-0.03, 0.03)
+        horizon = self._top + 0.58 + random.uniform(-0.03, 0.03)
         rows = Image.linear_gradient("L").resize((self._side, round(horizon * self._side)))
         self.image.paste(high, (0, 0, self._side, self._side))
         self.image.paste(low, (0, 0, *rows.size), rows)
@@ -148,7 +148,7 @@ class _Scene:
 
     def draw_car(self) -> None:
         dark = _mixed(self._paint, (0, 0, 0), 0.45)
-        self._blurred(_ellipse(0.5, 0.83, 0.47, 0.035), (40, 40, 44), 0.012)
+        self._blurred(_ellipse(0.5, 0.90, 0.47, 0.03), (40, 40, 44), 0.012)
         body = _smooth(_BODY)
         self._shape(body, self._paint)
         self._shade(body)
@@ -159,14 +159,14 @@ class _Scene:
             seen = ImageChops.darker(self._mask(glint), self._mask(window))
             self._coat(_mixed(_GLASS, (255, 255, 255), 0.25), seen)
         for line in (
-            ((0.49, 0.31), (0.49, 0.70)),
-            ((0.30, 0.455), (0.30, 0.60)),
-            ((0.69, 0.455), (0.68, 0.66)),
+            ((0.49, 0.25), (0.49, 0.78)),
+            ((0.285, 0.445), (0.295, 0.68)),
+            ((0.70, 0.445), (0.69, 0.74)),
         ):
             self._line(line, dark, 0.004)
         for x in (0.43, 0.64):
-            self._shape(_rounded_box(x, 0.492, 0.028, 0.008), dark)
-        self._shape(_rounded_box(0.5, 0.705, 0.43, 0.013), _mixed(dark, (0, 0, 0), 0.4))
+            self._shape(_rounded_box(x, 0.48, 0.028, 0.009), dark)
+        self._shape(_rounded_box(0.5, 0.785, 0.43, 0.013), _mixed(dark, (0, 0, 0), 0.4))
         for x, y in _WHEELS:
             self._shape(_ellipse(x, y - 0.01, 0.112, 0.112), (24, 24, 26))
             self._shape(_ellipse(x, y, 0.096, 0.096), _TYRE)
@@ -176,15 +176,15 @@ class _Scene:
                 tip = (x + 0.055 * math.cos(angle), y + 0.055 * math.sin(angle))
                 self._line(((x, y), tip), (110, 114, 120), 0.014)
             self._shape(_ellipse(x, y, 0.016, 0.016), (90, 92, 96))
-        self._shape(_ellipse(*_LAMP, 0.032, 0.026), (244, 240, 214))
-        self._shape(_ellipse(_LAMP[0] + 0.006, _LAMP[1], 0.016, 0.014), (255, 255, 250))
-        self._shape(_rounded_box(0.06, 0.54, 0.014, 0.03), (150, 20, 24))
+        self._shape(_ellipse(*_LAMP, 0.04, 0.036), (244, 240, 214))
+        self._shape(_ellipse(_LAMP[0] + 0.008, _LAMP[1], 0.02, 0.018), (255, 255, 250))
+        self._shape(_rounded_box(0.06, 0.57, 0.016, 0.04), (150, 20, 24))
 
     def draw_dent(self, place: tuple[float, float], *, holed: bool = False) -> Damage:
         """A dark hollow with a bright lower rim; with a hole, the metal in its middle is whole."""
         random = self._random
         x, y = place[0] + random.uniform(-0.01, 0.01), place[1] + random.uniform(-0.01, 0.01)
-        wide, high = random.uniform(0.075, 0.095), random.uniform(0.06, 0.072)
+        wide, high = random.uniform(0.085, 0.098), random.uniform(0.10, 0.12)
         turn = random.uniform(0, math.tau)
         waves = [random.uniform(-0.10, 0.10) for _ in range(3)]
 
@@ -204,7 +204,7 @@ class _Scene:
         for step in range(8):
             self._shape(outline(1 - step / 9), _mixed(self._paint, (18, 16, 26), 0.5 + step * 0.06))
         rim = ImageChops.subtract(
-            self._mask(edge), self._mask(tuple((a, b - 0.016) for a, b in edge))
+            self._mask(edge), self._mask(tuple((a, b - 0.026) for a, b in edge))
         )
         self._coat((244, 240, 236), rim.point(lambda value: int(value * 0.55)))
         hole = outline(0.42) if holed else None
@@ -217,7 +217,7 @@ class _Scene:
     ) -> Damage:
         """Bare bright metal torn along a bent line, in one part or two."""
         random = self._random
-        length = random.uniform(0.16, 0.2) if steep else random.uniform(0.18, 0.24)
+        length = random.uniform(0.2, 0.23) if steep else random.uniform(0.2, 0.25)
         slope = random.choice((-1, 1)) * random.uniform(*((0.5, 0.6) if steep else (0.1, 0.35)))
         bend = random.uniform(-0.03, 0.03)
         middle = [
@@ -228,7 +228,7 @@ class _Scene:
             for t in (step / 8 - 0.5 for step in range(9))
         ]
         pieces = (middle[:4], middle[5:]) if interrupted else (middle,)
-        thick = random.uniform(0.018, 0.022)
+        thick = random.uniform(0.03, 0.038)
         parts = []
         for piece in pieces:
             widths = [thick * random.uniform(0.75, 1.1) for _ in piece]
@@ -239,7 +239,7 @@ class _Scene:
             self._shape(part, (226, 224, 222))
             for shift, grey in ((-0.35, 250), (0.1, 166), (0.5, 255)):
                 stroke = tuple((x, y + shift * thick) for x, y in piece)
-                self._line(stroke, (grey, grey, grey), 0.006)
+                self._line(stroke, (grey, grey, grey), 0.01)
             parts.append(self._placed(part))
         return Damage("scratch", tuple(parts))
 
@@ -254,20 +254,20 @@ class _Scene:
                 angle = step * math.tau / corners
                 radius = size * random.uniform(1 - rough, 1)
                 points.append(
-                    (x - 0.012 + radius * math.cos(angle), y + 0.95 * radius * math.sin(angle))
+                    (x - 0.01 + radius * math.cos(angle), y + 0.95 * radius * math.sin(angle))
                 )
             return tuple(points)
 
-        edge = star(0.062, 0.25)
+        edge = star(0.088, 0.2)
         self._shape(edge, (30, 28, 30))
-        self._shape(star(0.045, 0.4), (248, 168, 32))
+        self._shape(star(0.068, 0.4), (248, 168, 32))
         for _ in range(6):
-            angle, away = random.uniform(0, math.tau), random.uniform(0.012, 0.04)
-            tip = (x - 0.012 + away * math.cos(angle), y + away * math.sin(angle))
+            angle, away = random.uniform(0, math.tau), random.uniform(0.016, 0.045)
+            tip = (x - 0.01 + away * math.cos(angle), y + away * math.sin(angle))
             shard = (
                 tip,
-                (tip[0] + random.uniform(0.006, 0.016), tip[1] + 0.004),
-                (tip[0] + 0.004, tip[1] + random.uniform(0.008, 0.018)),
+                (tip[0] + random.uniform(0.01, 0.024), tip[1] + 0.006),
+                (tip[0] + 0.006, tip[1] + random.uniform(0.012, 0.028)),
             )
             self._shape(shard, random.choice(((255, 244, 190), (40, 34, 34), (255, 214, 90))))
         return Damage("broken lamp", (self._placed(edge),))
@@ -313,8 +313,8 @@ class _Scene:
         """Light from above: the body brighter at its shoulder, darker towards the sill."""
         mask = self._mask(body)
         for light, top, bottom, opacity in (
-            ((255, 255, 255), 0.55, 0.44, 0.28),
-            ((0, 0, 0), 0.52, 0.74, 0.38),
+            ((255, 255, 255), 0.60, 0.43, 0.28),
+            ((0, 0, 0), 0.56, 0.82, 0.38),
         ):
             start, end = (round((self._top + self._scale * y) * self._side) for y in (top, bottom))
             ramp = Image.linear_gradient("L").resize((self._side, abs(end - start)))

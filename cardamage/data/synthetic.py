@@ -37,10 +37,10 @@ _ROUND: tuple[tuple[Wish, ...], ...] = (
     ("scratch", "broken lamp"),
     ("dent", "interrupted scratch"),
     ("scratch", "dent", "broken lamp"),
-    ("dent with a hole",),
+    ("dent with a hole", "broken lamp"),
     ("scratched dent", "scratch"),
     ("broken lamp", "dent"),
-    ("interrupted scratch",),
+    ("interrupted scratch", "scratch"),
 )
 
 
