@@ -34,10 +34,15 @@ MAX_UNTRACKED = 1000
 _GIT_TIMEOUT_S = 10.0
 
 
-def write_provenance(run: RunPaths) -> None:
-    """Publish ``provenance.json``; a failure is a warning, for the run does not need the file."""
+def write_provenance(run: RunPaths, found: dict[str, Any] | None = None) -> None:
+    """Publish ``provenance.json``; a failure is a warning, for the run does not need the file.
+
+    Args:
+        run: the run.
+        found: what :func:`provenance` returned, to ask once for many runs; None asks now.
+    """
     try:
-        write_json(run.provenance, provenance())
+        write_json(run.provenance, found or provenance())
     except OSError as error:
         log.warning("%s could not be written: %s", run.provenance, error.strerror)
 

@@ -29,9 +29,8 @@ def duration(seconds: float) -> str:
 def epoch_line(event: Mapping[str, Any], select_by: SelectBy) -> str:
     """An ``epoch`` event in one line; what the event lacks is left out."""
     parts = [f"epoch {event.get('epoch')}/{event.get('epochs')}"]
-    for key in ("train_loss", "val_loss", f"val_{select_by}"):
-        if isinstance(value := event.get(key), int | float) and key not in parts[-1]:
-            parts.append(f"{key} {value:.3f}")
+    scores = {key: event.get(key) for key in ("train_loss", "val_loss", f"val_{select_by}")}
+    parts += [f"{key} {v:.3f}" for key, v in scores.items() if isinstance(v, int | float)]
     if isinstance(speed := event.get("images_per_second"), int | float):
         parts.append(f"{speed:.1f} images/s")
     return ", ".join(parts)

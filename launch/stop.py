@@ -29,7 +29,7 @@ class Request(IntEnum):
 class StopSignals:
     """Counts Ctrl-C, SIGTERM and hang-ups while it is entered: the second ends everything at once.
 
-    A signal that was ignored from the start, as under ``nohup``, stays ignored.
+    Hang-ups that are ignored from the start, as under ``nohup``, stay ignored.
     """
 
     def __init__(self) -> None:
@@ -37,12 +37,10 @@ class StopSignals:
         self._last = 0.0
 
     def __enter__(self) -> Self:
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        self._before = {
-            number: signal.signal(number, self._handle)
-            for number in numbers
-            if signal.getsignal(number) is not signal.SIG_IGN
-        }
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
+            numbers.append(signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._handle) for number in numbers}
         return self
 
     def __exit__(

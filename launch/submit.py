@@ -15,7 +15,7 @@ from pathlib import Path
 from cardamage.console import console, start_logging
 from cardamage.errors import ConfigError, ExitStatus, run_program
 from cardamage.paths import STAGES
-from cardamage.provenance import write_provenance
+from cardamage.provenance import provenance, write_provenance
 from cardamage.runs import RUNS_DIR, open_run
 from cardamage.stages import read_stage
 from launch.commands import Command, local_commands
@@ -42,9 +42,10 @@ def main() -> None:
             _describe(plan, of_plan, arguments.cluster)
         return
     start_logging()
+    found = provenance()
     for plan in plans:
         open_run(plan.run, plan.experiment)
-        write_provenance(plan.run)
+        write_provenance(plan.run, found)
     launches = [
         Launch(
             plan,

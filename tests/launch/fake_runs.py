@@ -147,7 +147,13 @@ class FakeRun:
         open_run(self.run, load(self.config("fake")))
         return self.run
 
-    def start(self, *, configs: tuple[str, ...] = ("fake",), **behaviours: str) -> None:
+    def start(
+        self,
+        *,
+        configs: tuple[str, ...] = ("fake",),
+        terminal: int | None = None,
+        **behaviours: str,
+    ) -> None:
         """Start a launcher for the stages named; it goes on by itself."""
         self.launcher = subprocess.Popen(
             [
@@ -158,7 +164,7 @@ class FakeRun:
             ],
             cwd=self.folder,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.PIPE if terminal is None else terminal,
             text=True,
         )
 

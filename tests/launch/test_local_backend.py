@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import re
 import signal
 import socket
 import subprocess
@@ -40,6 +42,17 @@ def test_stages_run_in_order_and_are_logged(fake):
 def test_epochs_are_shown_as_lines_where_there_is_no_terminal(fake):
     _, _, err = fake.launch(**ALL_WORK)
     assert "fake train: epoch 1/2, val_dice_fg 0.500" in err.splitlines()
+
+
+def test_on_a_terminal_there_is_a_bar(fake):
+    reader, terminal = pty.openpty()
+    fake.start(terminal=terminal, train="works")
+    status, *_ = fake.end()
+    os.close(terminal)
+    shown = os.read(reader, 1 << 16).decode()
+    assert status == 0
+    assert "━" in shown
+    assert "fake train: epoch 1/2" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
 
 
 def test_launch_is_on_record(fake):
