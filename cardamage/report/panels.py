@@ -157,7 +157,8 @@ def frame(
         return
     low, high = float(finite.min()), float(finite.max())
     pad = max(0.1 * (high - low), 0.02)
-    low, high = low - pad, high + 1.8 * pad  # above, the value of the best epoch is written
+    # The value of the best epoch is written above its point, or below a loss that falls to it.
+    low, high = low - (1.8 if column == "loss" else 1.0) * pad, high + 1.8 * pad
     if column != "loss":
         low, high = max(low, -0.02), min(high, 1.06)
     axes.set_ylim(low, high)

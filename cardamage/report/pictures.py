@@ -48,6 +48,16 @@ class Picture:
     truth_words: str
     prediction_words: str
 
+    @property
+    def stem(self) -> str:
+        """The file name without the hash that Roboflow appends."""
+        return self.file_name.partition(".rf.")[0]
+
+    @property
+    def rest(self) -> str:
+        """What :attr:`stem` leaves out; often nothing."""
+        return self.file_name.removeprefix(self.stem)
+
 
 def test_pictures(results: RunResults) -> list[Picture]:
     """The test images whose predicted maps were kept; none where the tested shards are not here.
@@ -100,7 +110,7 @@ def contact_sheet_png(pictures: Sequence[Picture], class_names: Sequence[str]) -
     """All pictures on one sheet as PNG: a row each, under a legend."""
     rows = [
         [
-            (picture.file_name, _enlarged(picture.photo)),
+            (picture.stem, _enlarged(picture.photo)),
             ("truth", _enlarged(picture.truth)),
             (f"prediction, Dice {score(picture.dice)}", _enlarged(picture.prediction)),
         ]

@@ -36,10 +36,10 @@ def signed(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A share of 1 in percent, with two digits for small ones; a dash where undefined."""
+    """A share of 1 in percent, more digits the smaller it is; a dash where undefined."""
     if math.isnan(value):
         return UNDEFINED
-    digits = 2 if 0 < value < 0.01 else 1
+    digits = 0 if value == 0 else 2 if value < 0.01 else 1
     return f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
 
 

@@ -32,7 +32,7 @@ def test_signed_scores(value, text):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.5, "50.0 %"), (0.0012, "0.12 %"), (0.0, "0.0 %"), (nan, DASH)]
+    ("value", "text"), [(0.5, "50.0 %"), (0.0012, "0.12 %"), (0.0, "0 %"), (nan, DASH)]
 )
 def test_percent_does_not_break_from_its_number(value, text):
     assert wording.percent(value) == text.replace(" ", "\u00a0")
