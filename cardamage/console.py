@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import time
 from pathlib import Path
@@ -57,7 +58,8 @@ class EventLog:
         """Append one event; a line torn by a kill before it is ended first."""
         if not self._enabled:
             return
-        line = json.dumps({"time": round(time.time(), 3), "event": event, **fields})
+        strict = {key: None if _is_undefined(value) else value for key, value in fields.items()}
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **strict})
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab+") as stream:
             if stream.tell():
@@ -174,6 +176,11 @@ class Progress:
                 seconds_left=None if left is None else round(left, 1),
                 **shown,
             )
+
+
+def _is_undefined(value: Any) -> bool:
+    """Whether a value is a number that JSON has no word for; such a score becomes null."""
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _beside(shown: dict[str, Any]) -> str:

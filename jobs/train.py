@@ -56,13 +56,18 @@ def main() -> None:
         open_run(run, experiment)
         write_provenance(run)
     accelerator.wait_for_everyone()
-    with running(run, "train", main_process=accelerator.is_main_process) as output:
-        train(experiment, run, accelerator)
+    with (
+        StopRequests(accelerator) as stop,
+        running(run, "train", main_process=accelerator.is_main_process) as output,
+    ):
+        train(experiment, run, accelerator, stop)
         output["epochs"] = experiment.train.epochs
     accelerator.end_training()
 
 
-def train(experiment: Experiment, run: RunPaths, accelerator: Accelerator) -> None:
+def train(
+    experiment: Experiment, run: RunPaths, accelerator: Accelerator, stop: StopRequests
+) -> None:
     """Train up to the experiment's last epoch, from wherever the run stands.
 
     Raises:
@@ -99,7 +104,6 @@ def train(experiment: Experiment, run: RunPaths, accelerator: Accelerator) -> No
     events = EventLog(run.events, enabled=is_main)
     last_step = plan.steps_until(settings.epochs)
     with (
-        StopRequests(accelerator) as stop,
         SampleRecord(run, train_split, plan.process, enabled=settings.record_samples) as record,
         progress_of(training, plan, last_step, events) as progress,
         closing(

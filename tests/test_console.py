@@ -136,3 +136,11 @@ def test_every_event_is_one_line_of_json(tmp_path: Path):
     EventLog(tmp_path / "events.jsonl").write("epoch", text="two\nlines")
     (line,) = (tmp_path / "events.jsonl").read_text().splitlines()
     assert json.loads(line)["text"] == "two\nlines"
+
+
+def test_an_undefined_score_is_null_in_an_event(tmp_path):
+    path = tmp_path / "events.jsonl"
+    EventLog(path).write("epoch", val_dice_fg=float("nan"), val_loss=0.5)
+    (event,) = [json.loads(line, parse_constant=pytest.fail) for line in path.open()]
+    assert event["val_dice_fg"] is None
+    assert event["val_loss"] == 0.5

@@ -67,7 +67,7 @@ def announce_epoch(experiment: Experiment, events: EventLog, row: Row, speed: Sp
         epoch=row["epoch"],
         epochs=experiment.train.epochs,
         **{key: round(value, 6) for key, value in asdict(speed).items()},
-        **{key: value if value == value else None for key, value in shown.items()},  # noqa: PLR0124
+        **shown,
     )
 
 
