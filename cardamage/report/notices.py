@@ -18,7 +18,10 @@ from cardamage.selection import rule
 WIDE = 0.05
 """An interval that reaches further than this to each side is called wide."""
 
-RISE = 0.02
+FEW = 30
+"""Fewer test images than this are few, whatever the interval says."""
+
+RISE = 0.05
 """So much above its lowest value, relatively, a validation loss counts as risen."""
 
 
@@ -136,11 +139,12 @@ def _about_test(results: RunResults) -> Iterator[Notice]:
         )
     counted = "1 image" if images == 1 else f"{images} images"
     half_width = results.intervals[results.best]["dice"].half_width
-    if images < 30 or half_width > WIDE:
+    if images < FEW or half_width > WIDE:
+        reach = f": the 95 % interval of Dice reaches about ±{half_width:.2f}"
         yield Notice(
             "warning",
-            f"The {split} split has {counted}, so its scores are uncertain: the 95 % interval of "
-            f"Dice reaches about ±{half_width:.2f}. Smaller differences mean little.",
+            f"The {split} split has {counted}, so its scores are uncertain"
+            f"{reach if half_width >= 0.005 else ''}. Small differences mean little.",
         )
     total = result.counts.sum(axis=0)
     true, predicted = total.sum(axis=1), total.sum(axis=0)

@@ -147,7 +147,7 @@ def frame(
 ) -> None:
     """Limits and ticks: whole epochs, and never so close that noise looks like a trend."""
     axes.set_xlim(epochs.min() - 0.35, epochs.max() + 0.35)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("epoch", loc="right", labelpad=1)
     finite = np.concatenate([values[np.isfinite(values)] for values in drawn])
@@ -161,6 +161,7 @@ def frame(
     low, high = low - (1.8 if column == "loss" else 1.0) * pad, high + 1.8 * pad
     if column != "loss":
         low, high = max(low, -0.02), min(high, 1.06)
+        axes.set_yticks([t for t in MaxNLocator(5).tick_values(low, high) if 0 <= t <= 1])
     axes.set_ylim(low, high)
 
 
@@ -172,6 +173,8 @@ def mark_best(
     colour: str,
 ) -> None:
     """A line through the best epoch, named above, and its value beside a ring."""
+    first, last = axes.get_xlim()
+    place = (best - first) / (last - first)  # 0 at the left edge, 1 at the right
     axes.axvline(best, color=_GREY, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
     axes.annotate(
         f"best: epoch {best}",
@@ -179,7 +182,7 @@ def mark_best(
         xycoords=("data", "axes fraction"),
         xytext=(0, 3),
         textcoords="offset points",
-        ha="center",
+        ha="left" if place < 0.15 else "center",
         fontsize=8,
         color=_GREY,
     )
@@ -188,7 +191,7 @@ def mark_best(
     if not np.isfinite(value):
         return
     ring(axes, epochs[at : at + 1], values[at : at + 1], colour)
-    leans_left = best > sum(axes.get_xlim()) / 2  # to the middle, off the labels at the edge
+    leans_left = place > 0.5  # to the middle, off the labels at the edge
     beside = min(max(at + (-1 if leans_left else 1), 0), len(values) - 1)
     hangs = bool(values[beside] > value)  # on the side where the curve is not
     axes.annotate(
@@ -214,6 +217,7 @@ def ring(axes: Axes, epochs: NDArray[np.float64], values: NDArray[np.float64], c
         markerfacecolor="white",
         markeredgecolor=colour,
         markeredgewidth=2,
+        clip_on=False,  # the first and the last epoch lie close to the edge
     )
 
 
