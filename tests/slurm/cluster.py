@@ -62,22 +62,21 @@ class Cluster:
         return all(self._main_process(daemon) for daemon in _DAEMONS)
 
     def start(self) -> None:
-        """Install what is missing and start every daemon that does not run.
+        """Install what is missing, start every daemon that does not run, make every node usable.
 
         Raises:
             ClusterError: it cannot run here, or a daemon does not come up.
         """
         with taking_turns(Path(__file__)):
-            if self.is_running():
-                return
-            install()
-            if not (self.folder / "slurm.conf").exists():
-                lay_out(self.folder, NODES)
-            self._start_munged()
-            self._start_mariadbd()
-            self.start_slurmdbd()
-            self._start_slurmctld()
-            for node in NODES:
+            if not self.is_running():
+                install()
+                if not (self.folder / "slurm.conf").exists():
+                    lay_out(self.folder, NODES)
+                self._start_munged()
+                self._start_mariadbd()
+                self.start_slurmdbd()
+                self._start_slurmctld()
+            for node in NODES:  # one that runs may have been drained
                 self.start_node(node)
 
     def stop(self) -> None:
@@ -118,9 +117,19 @@ class Cluster:
         self._wait(lambda: self._succeeds("sacctmgr", "-n", "list", "cluster"), "slurmdbd")
 
     def processes(self, daemon: str) -> list[psutil.Process]:
-        """The living processes of one daemon; a node's are its slurmd and its step daemons."""
-        mark = f"{self.folder}:{daemon}"
-        return [p for p in psutil.process_iter() if _is_alive(p) and _environ(p).get(MARK) == mark]
+        """The living processes of one daemon; a node's are its slurmd and its step daemons.
+
+        Step daemons overwrite their environment with their title, but stay in slurmd's folder.
+        """
+        mark, home = f"{self.folder}:{daemon}", str(self._home(daemon))
+        return [
+            process
+            for process in psutil.process_iter()
+            if (_environ(process).get(MARK) == mark or _cwd(process) == home) and _is_alive(process)
+        ]
+
+    def _home(self, daemon: str) -> Path:
+        return self.folder / "home" / daemon
 
     def _main_process(self, daemon: str) -> bool:
         """Whether a daemon itself runs: step daemons outlive their slurmd."""
@@ -182,12 +191,13 @@ class Cluster:
         """Start a daemon that outlives this program, holds none of its files, is not its child."""
         if self._main_process(name):
             return
+        self._home(name).mkdir(parents=True, exist_ok=True)
         with (self.folder / "log" / f"{name}.log").open("ab") as log:
             subprocess.run(
                 ["/bin/sh", "-c", '"$@" >&2 </dev/null & ', "sh", *command],
                 env={**self._own(), MARK: f"{self.folder}:{name}"},
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
-                cwd=self.folder, start_new_session=True, check=True,
+                cwd=self._home(name), start_new_session=True, check=True,
                 user=user, group=user, extra_groups=None if user is None else [],
             )  # fmt: skip
 
@@ -228,6 +238,13 @@ def _environ(process: psutil.Process) -> dict[str, str]:
         return process.environ()
     except (psutil.Error, OSError):
         return {}
+
+
+def _cwd(process: psutil.Process) -> str:
+    try:
+        return process.cwd()
+    except (psutil.Error, OSError):
+        return ""
 
 
 def _descendants(process: psutil.Process) -> list[psutil.Process]:

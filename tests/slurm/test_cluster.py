@@ -64,7 +64,9 @@ def test_scontrol_requeue_starts_a_job_again(slurm):
 def test_a_failed_node_requeues_its_jobs(slurm):
     job = slurm.sbatch(WAIT_FOR_SIGNAL, *TWO_NODES)
     slurm.wait_until_logged(job, "start 0 on n1")
+    assert {p.name() for p in slurm.cluster.processes("n1")} == {"slurmd", "slurmstepd"}
     slurm.cluster.kill_node("n1")
+    assert not slurm.cluster.processes("n1")
     slurm.wait_for(job, "PENDING", timeout_s=40)
     slurm.cluster.start_node("n1")
     assert slurm.wait_for(job, "COMPLETED")["Restarts"] == "1"
