@@ -58,10 +58,9 @@ def test_yaml_blocks_are_experiments():
 
 
 def options_named(program: str) -> set[str]:
-    """The options that README names after ``program`` on one line."""
-    lines = [line for line in README.splitlines() if program in line]
-    after = " ".join(line.partition(program)[2] for line in lines)
-    return set(re.findall(r"(?<![\w-])(--?[a-z][a-z-]*)", after))
+    """The options that README names after ``program``, up to the line's end or another program."""
+    commands = re.findall(rf"{program}(.*?)(?={PROGRAM.pattern}|$)", README, re.MULTILINE)
+    return set(re.findall(r"(?<![\w-])(--?[a-z][a-z-]*)", " ".join(commands)))
 
 
 @pytest.mark.parametrize("program", sorted(set(PROGRAM.findall(README))))
