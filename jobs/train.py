@@ -94,10 +94,12 @@ def train(
     optimizer = build_optimizer(experiment.optim, model.parameters())
     loss_of = build_loss(experiment.loss)
     model, optimizer = accelerator.prepare(model, optimizer)
-    training = Training(accelerator, model, optimizer, Tally(len(names)))
-    if training.take_up(run, experiment.hash()):
-        log.info("resuming: %d epochs, %d steps done", len(training.rows), training.step)
-        if is_main and training.step == plan.steps_until(len(training.rows)):
+    origin = {"config": experiment.hash(), "dataset": train_split.fingerprint}
+    training = Training(accelerator, model, optimizer, Tally(len(names)), origin)
+    if training.take_up(run):
+        epochs = len(training.rows)
+        log.info("resuming: %d epochs, %d steps done", epochs, training.step)
+        if is_main and epochs and training.step == plan.steps_until(epochs):
             # The last start may have been killed after it saved and before it published.
             publish_epoch(run, experiment, training.rows, training.module.state_dict())
 
@@ -121,7 +123,7 @@ def train(
             clock = EpochClock(batches)
             while training.step < plan.steps_until(epoch):
                 if stop.agreed():
-                    training.save(run, experiment.hash())
+                    training.save(run)
                     raise Stopped(f"saved at step {training.step}, in epoch {epoch}")
                 train_step(training, plan, loss_of, clock, record)
                 progress.advance(plan.batch_size, epoch=epoch)
@@ -140,7 +142,7 @@ def train(
             val_scores = metrics.scores(validation.counts, validation.loss, names)
             training.rows.append(metrics_row(epoch, train_scores, val_scores))
             training.tally = Tally(len(names))
-            training.save(run, experiment.hash())
+            training.save(run)
             if is_main:
                 publish_epoch(run, experiment, training.rows, training.module.state_dict())
             announce_epoch(experiment, events, training.rows[-1], speed)

@@ -33,6 +33,8 @@ class Training:
         model: as prepared.
         optimizer: as prepared.
         tally: per-image results of the unfinished epoch, of this process.
+        origin: what the weights depend on besides the code, each with its hash: ``config`` and
+            ``dataset``. A state of another origin is refused.
         rows: the rows of ``metrics.csv``: one for each finished epoch.
         step: optimiser steps done.
     """
@@ -41,6 +43,7 @@ class Training:
     model: nn.Module
     optimizer: AcceleratedOptimizer
     tally: Tally
+    origin: dict[str, str]
     rows: list[Row] = field(default_factory=list)
     step: int = 0
 
@@ -50,13 +53,13 @@ class Training:
         module: nn.Module = self.accelerator.unwrap_model(self.model)
         return module
 
-    def save(self, run: RunPaths, config_hash: str) -> None:
+    def save(self, run: RunPaths) -> None:
         """Publish the state in place of the one before; every process takes part."""
         tally = self.tally.gather(self.accelerator)
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
             state = {
-                "config_hash": config_hash,
+                "origin": self.origin,
                 "step": self.step,
                 "rows": self.rows,
                 "tally": tally,
@@ -68,13 +71,13 @@ class Training:
                 torch.save(state, aside)
         self.accelerator.wait_for_everyone()
 
-    def take_up(self, run: RunPaths, config_hash: str) -> bool:
+    def take_up(self, run: RunPaths) -> bool:
         """Go back to where the run was saved last; False when it was never saved.
 
         Raises:
-            CheckpointError: the state is damaged, of another config, or missing beside checkpoints.
+            CheckpointError: the state is damaged, of another origin, or missing beside checkpoints.
         """
-        state = _load(run, config_hash)
+        state = _load(run, self.origin)
         if state is None:
             return False
         self.module.load_state_dict(state["weights"])
@@ -87,12 +90,12 @@ class Training:
         return True
 
 
-def _load(run: RunPaths, config_hash: str) -> dict[str, Any] | None:
+def _load(run: RunPaths, origin: dict[str, str]) -> dict[str, Any] | None:
     """The state, its tensors on the CPU; only tensors and plain values are ever unpickled."""
     path = _path(run)
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        found = state["config_hash"]
+        found = {what: str(state["origin"][what]) for what in origin}
     except FileNotFoundError:
         if run.finished_checkpoints():
             raise CheckpointError(
@@ -104,11 +107,12 @@ def _load(run: RunPaths, config_hash: str) -> dict[str, Any] | None:
         raise CheckpointError(
             f"{path} is damaged; delete {run.resume} and {run.checkpoints} to train anew"
         ) from None
-    if found != config_hash:
-        raise CheckpointError(
-            f"{path} is of another config (hash {found}, not {config_hash}); "
-            f"choose another name=..., or delete {run.root}"
-        )
+    for what, expected in origin.items():
+        if found[what] != expected:
+            raise CheckpointError(
+                f"{path} was trained with another {what} (hash {found[what][:16]}, not "
+                f"{expected[:16]}); choose another name=..., or delete {run.root}"
+            )
     return state
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from cardamage.console import read_events
 from cardamage.data.order import batch_at
 from cardamage.paths import RunPaths
 from cardamage.results import read_result
-from cardamage.stages import read_stage
+from cardamage.stages import read_stage, write_stage
+from cardamage.training.stopping import StopRequests
 
 EPOCHS = 3
 
@@ -126,6 +128,28 @@ def test_a_run_stopped_within_an_epoch_goes_on_as_if_it_had_not_been(trained, ho
     assert read_stage(run, "train").state == "stopped"
     trained.succeeds("jobs/train.py", "toy.yaml", f"name={name}", f"train.epochs={EPOCHS}")
     assert same_training(run_of(trained), run)
+
+
+def test_a_run_stopped_before_its_first_step_has_no_checkpoint_of_epoch_0(trained, monkeypatch):
+    trained.succeeds("jobs/pack.py", "toy.yaml", "name=early")
+    run = run_of(trained, "early")
+    with monkeypatch.context() as patch:
+        patch.setattr(StopRequests, "agreed", lambda self: True)
+        stopped = trained.inside("jobs/train.py", "toy.yaml", "name=early")
+    assert stopped.returncode == 75, stopped.stderr
+    assert "saved at step 0" in stopped.stderr
+    trained.succeeds("jobs/train.py", "toy.yaml", "name=early", f"train.epochs={EPOCHS}")
+    assert same_training(run_of(trained), run)
+
+
+def test_a_run_does_not_go_on_with_another_dataset(trained):
+    trained.succeeds("jobs/pack.py", "toy.yaml", "name=half", "data.subset=0.5")
+    run, half = run_of(trained), run_of(trained, "half")
+    table = run.metrics.read_text()
+    write_stage(run, replace(read_stage(half, "pack"), attempts=2))
+    line = trained.refuses("jobs/train.py", "toy.yaml", "train.epochs=4")
+    assert "state.pt was trained with another dataset" in line
+    assert run.metrics.read_text() == table
 
 
 @pytest.mark.distributed
@@ -241,7 +265,7 @@ def test_a_checkpoint_of_another_run_is_refused_by_the_test_stage(trained):
 def test_a_loss_that_explodes_ends_training_and_poisons_no_checkpoint(toy):
     options = ("name=wild", "optim.lr=1e30")
     toy.succeeds("jobs/pack.py", "toy.yaml", *options)
-    result = toy("jobs/train.py", "toy.yaml", *options)
+    result = toy.inside("jobs/train.py", "toy.yaml", *options)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert "lower optim.lr" in result.stderr
