@@ -84,7 +84,9 @@ def scores(
         "loss": _mean(loss),
         "dice": _mean(dice_image),
         "iou": _mean(iou_image),
-        "accuracy": float(_ratio(hits.sum(), total.sum())),
+        "accuracy": float(
+            _ratio(np.asarray(hits.sum(), np.int64), np.asarray(total.sum(), np.int64))
+        ),
         "dice_fg": float(_ratio(2 * hit, 2 * hit + false + missed)),
         "iou_fg": float(_ratio(hit, hit + false + missed)),
         "mdice": _mean(dice_class[1:][~np.isnan(dice_class[1:])]),
