@@ -72,7 +72,8 @@ def run_program(main: Callable[[], None]) -> NoReturn:
     else is a defect and keeps its traceback, so that it can be reported.
     """
     try:
-        signal.signal(signal.SIGTERM, _interrupt)
+        for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs ignore SIGINT
+            signal.signal(number, _interrupt)
         main()
     except CardamageError as error:
         label = "stopped" if isinstance(error, Stopped) else "error"
@@ -85,4 +86,6 @@ def run_program(main: Callable[[], None]) -> NoReturn:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what a handler gets
+    if number == signal.SIGTERM:
+        signal.signal(number, signal.SIG_IGN)  # once is enough: the clean-up is under way
     raise KeyboardInterrupt(f"interrupted by {signal.Signals(number).name}")

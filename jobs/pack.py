@@ -7,15 +7,13 @@ last line on standard output is the shard folder.
 from __future__ import annotations
 
 import argparse
-import signal
 from pathlib import Path
-from types import FrameType
 
 from cardamage.config import SYNTHETIC, Experiment
 from cardamage.console import EventLog, start_logging
 from cardamage.data.pack import Packing, make, prepare
 from cardamage.data.synthetic import synthetic_source
-from cardamage.errors import ConfigError, Stopped, run_program
+from cardamage.errors import ConfigError, run_program
 from cardamage.runs import RUNS_DIR, open_run, resolve
 from cardamage.stages import running
 
@@ -32,7 +30,6 @@ def main() -> None:
         raise ConfigError(f"--workers {arguments.workers}: at least one process has to pack")
     experiment, run = resolve(arguments.config, arguments.overrides, arguments.runs_dir)
     start_logging()
-    signal.signal(signal.SIGTERM, _stop)
     open_run(run, experiment)
     with running(run, "pack") as output:
         packing = prepare_experiment(experiment)
@@ -76,11 +73,6 @@ def check_batch_size(experiment: Experiment, packing: Packing) -> None:
             f"train.batch_size is {batch_size}, but the train split has {samples} images; "
             f"set train.batch_size to {samples} or less, or use more of the dataset"
         )
-
-
-def _stop(signal_number: int, _frame: FrameType | None) -> None:
-    signal.signal(signal_number, signal.SIG_IGN)  # once is enough: the clean-up is under way
-    raise Stopped("asked to stop while packing; the same command goes on with what is missing")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """How a program ends: the exit status, and what it prints."""
 
+import signal
 import subprocess
 import sys
 
@@ -57,6 +58,28 @@ def test_interrupt_from_the_keyboard():
     assert result.returncode == 75
     assert result.stderr.startswith("stopped: ")
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_asked_to_stop_also_where_a_shell_started_it_in_the_background(number: str):
+    # Shells make their background jobs ignore SIGINT, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        result = ends(f"import os, signal; os.kill(os.getpid(), signal.{number})")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.returncode == 75
+    assert result.stderr == "stopped: interrupted; the same command goes on\n"
+
+
+def test_asked_to_stop_twice_it_still_cleans_up():
+    body = (
+        "import os, signal\n"
+        "    try: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    finally: os.kill(os.getpid(), signal.SIGTERM); print('cleaned up')"
+    )
+    result = ends(body)
+    assert (result.returncode, result.stdout) == (75, "cleaned up\n")
 
 
 def test_defect_keeps_its_traceback():
