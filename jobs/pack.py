@@ -6,26 +6,23 @@ last line on standard output is the shard folder.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from cardamage.command_line import experiment_parser
 from cardamage.config import SYNTHETIC, Experiment
 from cardamage.console import EventLog, start_logging
 from cardamage.data.pack import Packing, make, prepare
 from cardamage.data.synthetic import synthetic_source
 from cardamage.errors import ConfigError, run_program
-from cardamage.runs import RUNS_DIR, open_run, resolve
+from cardamage.runs import open_run, resolve
 from cardamage.stages import running
 
 
 def main() -> None:
     """Parse the command line and pack."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("config", type=Path, help="a YAML file, or a run directory")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in data.subset=0.4")
-    parser.add_argument("--runs-dir", type=Path, default=RUNS_DIR, help="default: %(default)s")
+    parser = experiment_parser(__doc__, example="data.subset=0.4")
     parser.add_argument("--workers", type=int, help="processes; default: one on each core")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.workers is not None and arguments.workers < 1:
         raise ConfigError(f"--workers {arguments.workers}: at least one process has to pack")
     experiment, run = resolve(arguments.config, arguments.overrides, arguments.runs_dir)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from cardamage.command_line import add_runs_dir, split_overrides
 from cardamage.config import Experiment
 from cardamage.console import start_logging
 from cardamage.errors import ConfigError, RunError, run_program
@@ -16,7 +16,7 @@ from cardamage.report.comparison import comparison_report
 from cardamage.report.page import publish
 from cardamage.report.results import load_run
 from cardamage.report.run import run_report
-from cardamage.runs import RUNS_DIR, resolve
+from cardamage.runs import resolve
 from cardamage.stages import require, running
 
 
@@ -34,10 +34,15 @@ def main() -> None:
         help="a run directory or its YAML file; then key=value, as in test.select_by=loss",
     )
     parser.add_argument("--out", type=Path, help="folder of the report; default: RUN/report")
-    parser.add_argument("--runs-dir", type=Path, default=RUNS_DIR, help="default: %(default)s")
-    arguments = parser.parse_args()
+    add_runs_dir(parser)
+    arguments = parser.parse_intermixed_args()
     start_logging()
     targets, overrides = split_overrides(arguments.runs)
+    if overrides and len(targets) > 1:
+        raise ConfigError(
+            f"{overrides[0]} cannot be laid over {len(targets)} runs at once; leave it out, or "
+            f"name one run"
+        )
     runs = [find_run(target, overrides, arguments.runs_dir) for target in targets]
     match runs:
         case [(experiment, run)]:
@@ -77,24 +82,6 @@ def report_several(runs: Sequence[tuple[Experiment, RunPaths]], out: Path | None
         raise ConfigError(f"{twice} is given twice; name each run once")
     loaded = [load_run(run, experiment) for experiment, run in runs]
     return publish(comparison_report(loaded), out)
-
-
-def split_overrides(words: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """The runs and the ``key=value`` overrides among the words of the command line.
-
-    Raises:
-        ConfigError: there is no run, or there are overrides and several runs.
-    """
-    overrides = [w for w in words if re.match(r"[\w.]+=", w) and not Path(w).exists()]
-    targets = [Path(word) for word in words if word not in overrides]
-    if not targets:
-        raise ConfigError(f"no run is given, only {overrides[0]}; name a run directory")
-    if overrides and len(targets) > 1:
-        raise ConfigError(
-            f"{overrides[0]} cannot be laid over {len(targets)} runs at once; leave it out, or "
-            f"name one run"
-        )
-    return targets, overrides
 
 
 def find_run(target: Path, overrides: Sequence[str], runs_dir: Path) -> tuple[Experiment, RunPaths]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 from accelerate import Accelerator
 
 from cardamage import metrics
+from cardamage.command_line import experiment_parser
 from cardamage.config import Experiment
 from cardamage.console import EventLog, Progress, log, start_logging
 from cardamage.data.shards import ShardReader
@@ -20,7 +18,7 @@ from cardamage.models import build_model
 from cardamage.packed import packed_splits
 from cardamage.paths import RunPaths
 from cardamage.results import TestResult, read_result, write_result
-from cardamage.runs import RUNS_DIR, open_run, resolve
+from cardamage.runs import open_run, resolve
 from cardamage.stages import require, running
 from cardamage.tables import Row, write_table
 from cardamage.training.checkpoint import check_belongs, load_checkpoint, load_weights
@@ -29,11 +27,7 @@ from cardamage.training.losses import build_loss
 
 def main() -> None:
     """Parse the command line and test."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("config", type=Path, help="a YAML file, or a run directory")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in test.split=valid")
-    parser.add_argument("--runs-dir", type=Path, default=RUNS_DIR, help="default: %(default)s")
-    arguments = parser.parse_args()
+    arguments = experiment_parser(__doc__, example="test.split=valid").parse_intermixed_args()
     experiment, run = resolve(arguments.config, arguments.overrides, arguments.runs_dir)
     accelerator = start_accelerator(experiment.train.mixed_precision)
     start_logging(main_process=accelerator.is_main_process)

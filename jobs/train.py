@@ -6,15 +6,14 @@ epoch the steps, the validation, and what is written.
 
 from __future__ import annotations
 
-import argparse
 from contextlib import closing, nullcontext
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from cardamage import metrics
+from cardamage.command_line import experiment_parser
 from cardamage.config import Experiment, SegNet, TorchvisionModel
 from cardamage.console import EventLog, Progress, log, start_logging
 from cardamage.data.loader import load
@@ -25,7 +24,7 @@ from cardamage.models import build_model
 from cardamage.packed import packed_splits
 from cardamage.paths import RunPaths
 from cardamage.provenance import write_provenance
-from cardamage.runs import RUNS_DIR, open_run, resolve
+from cardamage.runs import open_run, resolve
 from cardamage.stages import running
 from cardamage.tally import Tally
 from cardamage.training.clock import EpochClock
@@ -44,11 +43,7 @@ from cardamage.training.stopping import StopRequests
 
 def main() -> None:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("config", type=Path, help="a YAML file, or a run directory")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in optim.lr=3e-4")
-    parser.add_argument("--runs-dir", type=Path, default=RUNS_DIR, help="default: %(default)s")
-    arguments = parser.parse_args()
+    arguments = experiment_parser(__doc__, example="optim.lr=3e-4").parse_intermixed_args()
     experiment, run = resolve(arguments.config, arguments.overrides, arguments.runs_dir)
     accelerator = start_accelerator(experiment.train.mixed_precision)
     start_logging(main_process=accelerator.is_main_process)

@@ -12,12 +12,11 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
+from cardamage.command_line import add_runs_dir
 from cardamage.errors import CardamageError, ExitStatus, RunError, run_program
 from cardamage.paths import STAGES, RunPaths
 from cardamage.processes import is_alive
-from cardamage.runs import RUNS_DIR
 from cardamage.stages import is_lost, now, read_stage, write_stage
 from launch.local import cancel_waiting
 from launch.overview import find_run
@@ -38,10 +37,8 @@ def main() -> None:
     parser.add_argument(
         "--timeout", type=float, default=120.0, metavar="S", help="seconds to wait (%(default)s)"
     )
-    parser.add_argument(
-        "--runs-dir", type=Path, default=RUNS_DIR, metavar="DIR", help="default: %(default)s"
-    )
-    arguments = parser.parse_args()
+    add_runs_dir(parser)
+    arguments = parser.parse_intermixed_args()
     runs = [find_run(name, arguments.runs_dir) for name in arguments.run]
     for run in runs:
         check_is_here(run)

@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+from cardamage.command_line import add_runs_dir
 from cardamage.errors import ConfigError, RunError, run_program
 from cardamage.paths import STAGES, RunPaths
-from cardamage.runs import RUNS_DIR
 from launch.overview import find_run, latest_stage, overview
 
 _POLL_S = 0.2
@@ -28,10 +28,8 @@ def main() -> None:
     parser.add_argument(
         "-f", "--follow", action="store_true", help="go on printing until the stage has ended"
     )
-    parser.add_argument(
-        "--runs-dir", type=Path, default=RUNS_DIR, metavar="DIR", help="default: %(default)s"
-    )
-    arguments = parser.parse_args()
+    add_runs_dir(parser)
+    arguments = parser.parse_intermixed_args()
     if arguments.stage is not None and arguments.stage not in STAGES:
         raise ConfigError(f'"{arguments.stage}" is no stage; there are: {", ".join(STAGES)}')
     run = find_run(arguments.run, arguments.runs_dir)

@@ -6,16 +6,15 @@ import argparse
 import json
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cardamage.command_line import add_runs_dir
 from cardamage.errors import run_program
 from cardamage.paths import STAGES
-from cardamage.runs import RUNS_DIR
 from launch.display import duration
 from launch.overview import RunOverview, StageOverview, all_runs, find_run, overview
 
@@ -37,10 +36,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", nargs="*", metavar="RUN", help="a run's name, or its directory")
     parser.add_argument("--json", action="store_true", help="print a JSON list, one object a run")
-    parser.add_argument(
-        "--runs-dir", type=Path, default=RUNS_DIR, metavar="DIR", help="default: %(default)s"
-    )
-    arguments = parser.parse_args()
+    add_runs_dir(parser)
+    arguments = parser.parse_intermixed_args()
     runs_dir = arguments.runs_dir
     runs = [find_run(name, runs_dir) for name in arguments.run] or all_runs(runs_dir)
     overviews = [overview(run) for run in runs]

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
+from cardamage.command_line import add_runs_dir, split_overrides
 from cardamage.console import console, start_logging
-from cardamage.errors import ConfigError, ExitStatus, run_program
+from cardamage.errors import ExitStatus, run_program
 from cardamage.paths import STAGES
 from cardamage.provenance import provenance, write_provenance
-from cardamage.runs import RUNS_DIR, open_run
+from cardamage.runs import open_run
 from cardamage.stages import read_stage
 from launch.commands import Command, local_commands
 from launch.local import Launch, Outcome, run_here
@@ -30,7 +29,7 @@ from launch.standing import standing
 def main() -> None:
     """Parse the command line, check everything, then run or say what would run."""
     arguments = _parser().parse_intermixed_args()
-    configs, overrides = _split(arguments.config)
+    configs, overrides = split_overrides(arguments.config)
     profile = load_profile(arguments.cluster)
     stages = choose_stages(arguments.stages)
     plans = make_plans(configs, overrides, arguments.runs_dir, stages)
@@ -81,26 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--stages", metavar="LIST", help=f"only these, separated by commas: {','.join(STAGES)}"
     )
-    parser.add_argument(
-        "--runs-dir", type=Path, default=RUNS_DIR, metavar="DIR", help="default: %(default)s"
-    )
+    add_runs_dir(parser)
     parser.add_argument(
         "--follow", action="store_true", help="show the progress; on this machine it always is"
     )
     return parser
-
-
-def _split(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Configs and overrides, told apart by the equals sign; a file's name may have one too.
-
-    Raises:
-        ConfigError: there is no config among them.
-    """
-    overrides = [text for text in arguments if "=" in text and not Path(text).exists()]
-    configs = [Path(text) for text in arguments if text not in overrides]
-    if not configs:
-        raise ConfigError("no CONFIG is given, only overrides; name a YAML file or a run directory")
-    return configs, overrides
 
 
 def _describe(plan: RunPlan, commands: dict[str, Command], cluster: str) -> None:

@@ -86,7 +86,9 @@ def test_overrides_over_several_runs_are_refused(program, run, tmp_path):
 
 
 def test_overrides_without_a_run_are_refused(program):
-    assert "no run is given" in program.refuses("jobs/report.py", "test.select_by=loss")
+    assert "only test.select_by=loss is given" in program.refuses(
+        "jobs/report.py", "test.select_by=loss"
+    )
 
 
 def test_a_run_that_is_still_training_waits_unless_the_report_goes_elsewhere(program, run):

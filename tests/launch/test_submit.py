@@ -108,7 +108,7 @@ def test_options_stand_anywhere_and_stages_can_be_chosen(program, folder: Path):
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["optim.lr=1"], "no CONFIG is given, only overrides"),
+        (["optim.lr=1"], "only optim.lr=1 is given; name a YAML file"),
         (["nowhere.yaml"], "nowhere.yaml: there is no such config file"),
         (["cars.yaml", "optim.rl=1"], 'did you mean "lr"'),
         (["cars.yaml", "drawn.yaml"], "cars.yaml and drawn.yaml are both the run runs/cars"),

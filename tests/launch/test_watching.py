@@ -134,7 +134,7 @@ def test_logs_follows_a_stage_to_its_end(program, fake):
     fake.start(pack="works", train="waits")
     until(fake.run.launch.is_file)
     following = subprocess.Popen(
-        [sys.executable, program.script("launch/logs.py"), fake.run.root, "train", "-f"],
+        [sys.executable, program.script("launch/logs.py"), fake.run.root, "-f", "train"],
         stdout=subprocess.PIPE,
         text=True,
     )
