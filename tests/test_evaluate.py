@@ -6,6 +6,8 @@ from torch import nn
 
 from cardamage.data.shards import ShardReader
 from cardamage.evaluate import IMAGENET_MEAN, IMAGENET_STD, evaluate, normalise
+from cardamage.paths import RunPaths
+from cardamage.stages import read_stage
 from cardamage.training.losses import cross_entropy
 
 
@@ -26,8 +28,9 @@ class ByBrightness(nn.Module):
 
 @pytest.fixture(scope="module")
 def split(toy_shards):
-    (folder,) = [path.parent for path in toy_shards.glob("*/manifest.json")]
-    with ShardReader(folder, "train") as reader:
+    # Other tests pack variants of the dataset into the same folder.
+    packed = read_stage(RunPaths(toy_shards.parent / "runs" / "toy"), "pack")
+    with ShardReader(toy_shards.parent / packed.output["shards"], "train") as reader:
         yield reader
 
 
