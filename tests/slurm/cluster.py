@@ -97,13 +97,15 @@ class Cluster:
     def start_node(self, node: str) -> None:
         """Start a node's slurmd and wait until SLURM would give it jobs."""
         self._daemon(node, ["slurmd", "-D", "-N", node])
-        down = ("down", "drained", "draining", "fail")
 
         def usable() -> bool:
-            state = self.output("sinfo", "-h", "-n", node, "-o", "%T").split("\n")[0]
-            if state.startswith(down[1:3]):
+            state = self.output("sinfo", "-h", "-n", node, "-o", "%T")
+            if "drain" in state:
                 self.output("scontrol", "update", f"nodename={node}", "state=resume")
-            return bool(state) and not state.startswith(down) and not state.endswith("*")
+            if any(word in state for word in ("drain", "down", "*")):
+                return False
+            # A controller that was just started shows nodes as idle before it has heard of them.
+            return self._succeeds("srun", "--test-only", f"--nodelist={node}", "true")
 
         self._wait(usable, node)
 
