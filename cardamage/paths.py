@@ -95,6 +95,16 @@ class RunPaths:
         return self.root / "stages" / "cancel.json"
 
     @property
+    def code(self) -> Path:
+        """The folder of the snapshots of the code, one for each state it was submitted in."""
+        return self.root / "code"
+
+    @property
+    def slurm(self) -> Path:
+        """The folder of batch scripts, of where processes meet, and of starts counted."""
+        return self.root / "slurm"
+
+    @property
     def logs(self) -> Path:
         """The folder of the stages' logs."""
         return self.root / "logs"

@@ -6,6 +6,7 @@ its locks, so that a commit made at the same moment goes through.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -24,6 +25,9 @@ from cardamage.stages import now
 
 CODE = Path(__file__).resolve().parents[1]
 """The tree this code was imported from."""
+
+ORIGIN = ".snapshot.json"
+"""The file in a snapshot of the code that tells where it was taken from."""
 
 MAX_PATCH_BYTES = 1 << 20
 """A longer patch is cut, and ``patch_cut`` says so."""
@@ -51,13 +55,16 @@ def provenance(code: Path = CODE) -> dict[str, Any]:
     """What is known of this start, ready for JSON.
 
     Keys: ``time`` (UTC), ``command`` (one shell line), ``directory``, ``host``, ``platform``,
-    ``python``, ``packages`` (version by name), ``code`` (the tree), and ``git``: None outside a
-    repository, else ``commit``, ``branch`` (None when detached), ``dirty``, ``patch`` (from the
-    commit to the working tree), ``patch_cut`` and ``untracked`` (names).
+    ``python``, ``packages`` (version by name), ``code`` (the tree), ``snapshot``: None unless the
+    tree is a snapshot, else ``hash``, ``tree`` (what was copied) and ``taken`` (when), and ``git``:
+    None outside a repository, else ``commit``, ``branch`` (None when detached), ``dirty``,
+    ``patch`` (from the commit to the working tree), ``patch_cut`` and ``untracked`` (names). A
+    snapshot's ``git`` is that of the tree it was taken from.
 
     Args:
         code: the tree whose commit is asked for.
     """
+    origin = read_origin(code)
     return {
         "time": now(),
         "command": shlex.join([sys.executable, *sys.argv]),
@@ -67,8 +74,60 @@ def provenance(code: Path = CODE) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": _packages(),
         "code": str(code),
-        "git": _git_state(code),
+        "snapshot": origin and {key: origin.get(key) for key in ("hash", "tree", "taken")},
+        "git": git_state(code),
     }
+
+
+def read_origin(code: Path) -> dict[str, Any] | None:
+    """What the snapshot ``code`` says of itself; None when that folder is none."""
+    try:
+        origin = json.loads((code / ORIGIN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return origin if isinstance(origin, dict) else None
+
+
+def git_state(code: Path) -> dict[str, Any] | None:
+    """The ``git`` part of :func:`provenance`."""
+    if origin := read_origin(code):
+        state: dict[str, Any] | None = origin.get("git")
+        return state
+    top = git(code, "rev-parse", "--show-toplevel")
+    # A copy of the code inside somebody else's repository is not described by that repository.
+    if top is None or Path(os.fsdecode(top.rstrip(b"\n"))).resolve() != code.resolve():
+        return None
+    commit = git(code, "rev-parse", "--verify", "HEAD")  # None before the first commit
+    branch = git(code, "symbolic-ref", "--short", "HEAD")
+    patch = git(code, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv") or b""
+    listing = git(code, "ls-files", "--others", "--exclude-standard", "-z") or b""
+    untracked = [_text(name) for name in listing.split(b"\0") if name]
+    return {
+        "commit": _text(commit) if commit else None,
+        "branch": _text(branch) if branch else None,
+        "dirty": bool(patch or untracked),
+        "patch": _text(patch[:MAX_PATCH_BYTES], strip=False),
+        "patch_cut": len(patch) > MAX_PATCH_BYTES,
+        "untracked": untracked[:MAX_UNTRACKED],
+    }
+
+
+def git(folder: Path, *arguments: str) -> bytes | None:
+    """What a git command prints in a folder; None when it fails, hangs, or there is no git."""
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        result = subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            env={**environment, "GIT_OPTIONAL_LOCKS": "0"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_GIT_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout
 
 
 def _working_directory() -> str | None:
@@ -94,44 +153,6 @@ def _packages() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def _git_state(code: Path) -> dict[str, Any] | None:
-    top = _git(code, "rev-parse", "--show-toplevel")
-    # A copy of the code inside somebody else's repository is not described by that repository.
-    if top is None or Path(os.fsdecode(top.rstrip(b"\n"))).resolve() != code.resolve():
-        return None
-    commit = _git(code, "rev-parse", "--verify", "HEAD")  # None before the first commit
-    branch = _git(code, "symbolic-ref", "--short", "HEAD")
-    patch = _git(code, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv") or b""
-    listing = _git(code, "ls-files", "--others", "--exclude-standard", "-z") or b""
-    untracked = [_text(name) for name in listing.split(b"\0") if name]
-    return {
-        "commit": _text(commit) if commit else None,
-        "branch": _text(branch) if branch else None,
-        "dirty": bool(patch or untracked),
-        "patch": _text(patch[:MAX_PATCH_BYTES], strip=False),
-        "patch_cut": len(patch) > MAX_PATCH_BYTES,
-        "untracked": untracked[:MAX_UNTRACKED],
-    }
-
-
-def _git(code: Path, *arguments: str) -> bytes | None:
-    """What a git command prints; None when it fails, hangs, or there is no git."""
-    environment = {name: v for name, v in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        result = subprocess.run(
-            ["git", *arguments],
-            cwd=code,
-            env={**environment, "GIT_OPTIONAL_LOCKS": "0"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_GIT_TIMEOUT_S,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout
 
 
 def _text(content: bytes, *, strip: bool = True) -> str:
