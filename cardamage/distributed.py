@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
+from cardamage import rendezvous
 from cardamage.errors import CardamageError, ConfigError
 
 
-def start_accelerator(mixed_precision: str) -> Accelerator:
+def start_accelerator(mixed_precision: str, meeting_folder: Path) -> Accelerator:
     """The Accelerator of this process, joined with those of the same launch.
+
+    Args:
+        mixed_precision: "no", "fp16" or "bf16".
+        meeting_folder: where the processes of a SLURM step find each other.
 
     Raises:
         ConfigError: the device has no arithmetic of that precision.
         CardamageError: fewer processes joined than were started.
     """
+    if rendezvous.is_needed():
+        rendezvous.join(meeting_folder)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     # Left to itself, Accelerate takes several processes without a GPU for as many lone ones.
     on_cpu = processes > 1 and not torch.cuda.is_available()

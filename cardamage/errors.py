@@ -72,7 +72,8 @@ def run_program(main: Callable[[], None]) -> NoReturn:
     else is a defect and keeps its traceback, so that it can be reported.
     """
     try:
-        for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs ignore SIGINT
+        # A shell's background jobs ignore SIGINT; SLURM announces the end of a job by SIGUSR2.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             signal.signal(number, _interrupt)
         main()
     except CardamageError as error:
@@ -86,6 +87,6 @@ def run_program(main: Callable[[], None]) -> NoReturn:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what a handler gets
-    if number == signal.SIGTERM:
+    if number != signal.SIGINT:
         signal.signal(number, signal.SIG_IGN)  # once is enough: the clean-up is under way
     raise KeyboardInterrupt(f"interrupted by {signal.Signals(number).name}")

@@ -29,7 +29,7 @@ def main() -> None:
     """Parse the command line and test."""
     arguments = experiment_parser(__doc__, example="test.split=valid").parse_intermixed_args()
     experiment, run = resolve(arguments.config, arguments.overrides, arguments.runs_dir)
-    accelerator = start_accelerator(experiment.train.mixed_precision)
+    accelerator = start_accelerator(experiment.train.mixed_precision, run.slurm)
     start_logging(main_process=accelerator.is_main_process)
     if accelerator.is_main_process:
         open_run(run, experiment)

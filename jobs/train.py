@@ -45,7 +45,7 @@ def main() -> None:
     """Parse the command line and train."""
     arguments = experiment_parser(__doc__, example="optim.lr=3e-4").parse_intermixed_args()
     experiment, run = resolve(arguments.config, arguments.overrides, arguments.runs_dir)
-    accelerator = start_accelerator(experiment.train.mixed_precision)
+    accelerator = start_accelerator(experiment.train.mixed_precision, run.slurm)
     start_logging(main_process=accelerator.is_main_process)
     if accelerator.is_main_process:
         open_run(run, experiment)

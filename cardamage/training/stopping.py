@@ -19,7 +19,7 @@ from cardamage.console import log
 
 
 class StopRequests:
-    """Turns SIGTERM and SIGINT into a flag while entered; a second SIGINT interrupts at once."""
+    """Turns SIGTERM, SIGINT and SIGUSR2 into a flag; a second SIGINT interrupts at once."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._asked: signal.Signals | None = None
@@ -32,7 +32,7 @@ class StopRequests:
     def __enter__(self) -> Self:
         self._before = {
             number: signal.signal(number, self._handle)
-            for number in (signal.SIGTERM, signal.SIGINT)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
         }
         return self
 
