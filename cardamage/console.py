@@ -11,6 +11,7 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -73,8 +74,13 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     """Every whole event of a file; lines torn by a kill are left out."""
     if not path.is_file():
         return []
+    return parse_events(path.read_bytes().split(b"\n"))
+
+
+def parse_events(lines: Iterable[bytes]) -> list[dict[str, Any]]:
+    """The events that lines of ``events.jsonl`` hold; lines that hold none are left out."""
     events = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in lines:
         try:
             event = json.loads(line)
         except ValueError:

@@ -105,6 +105,15 @@ def contact_sheet(
     return sheet
 
 
+def stacked(above: Image.Image, below: Image.Image) -> Image.Image:
+    """One picture above another, both at the left, on white."""
+    width = max(above.width, below.width)
+    picture = Image.new("RGB", (width, above.height + below.height), _PAPER)
+    picture.paste(above, (0, 0))
+    picture.paste(below, (0, above.height))
+    return picture
+
+
 def _inner_edge(mask: NDArray[np.uint8], thickness: int) -> NDArray[np.bool_]:
     """Pixels of a class other than background that border on another class, bool (H, W)."""
     edge = np.zeros(mask.shape, dtype=np.bool_)

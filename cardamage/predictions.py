@@ -15,7 +15,7 @@ from PIL import Image
 
 from cardamage.data.images import resize_image, resize_mask
 from cardamage.data.photos import Photo
-from cardamage.drawing import contact_sheet, legend, overlay
+from cardamage.drawing import contact_sheet, legend, overlay, stacked
 from cardamage.files import write_bytes
 from cardamage.metrics import scores
 from cardamage.tally import confusion_counts
@@ -131,13 +131,7 @@ def draw_sheet(
     if truth is not None:
         views.append(("drawn by hand", overlay(pixels, resize_mask(truth, size))))
     row = [(title, Image.fromarray(view)) for title, view in views]
-    pictures = contact_sheet([row], title_px=_TITLE_PX)
-    colours = legend(class_names)
-    width = max(pictures.width, colours.width)
-    sheet = Image.new("RGB", (width, pictures.height + colours.height), "white")
-    sheet.paste(pictures, (0, 0))
-    sheet.paste(colours, (0, pictures.height))
-    return sheet
+    return stacked(contact_sheet([row], title_px=_TITLE_PX), legend(class_names))
 
 
 def _encoded(image: Image.Image, kind: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Telling whether a process that a file names still runs.
+"""Processes of this machine: how many it can run at once, and whether a file's one still runs.
 
 A process id alone does not say: ids are used again. With the time of the process's birth, as its
 kernel counts it, they name one process for good.
@@ -11,6 +11,13 @@ from pathlib import Path
 
 _PROC = Path("/proc")
 _UNKNOWN_BIRTH = "unknown"
+
+
+def count_cores() -> int:
+    """Cores that this process may use, which on a shared machine are not all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def birth(pid: int) -> str | None:

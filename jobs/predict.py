@@ -32,6 +32,7 @@ from cardamage.errors import ConfigError, run_program
 from cardamage.models import build_model
 from cardamage.predict import choose_checkpoint, predict
 from cardamage.predictions import Outcome, keep, photo_scores, rows
+from cardamage.processes import count_cores
 from cardamage.runs import resolve
 from cardamage.selection import rule
 from cardamage.tables import write_table
@@ -57,7 +58,7 @@ def main() -> None:
     log.info("predicting with epoch %d%s of %s on %s", epoch, best, run.root, device_name(model))
     class_names, batch_size = experiment.data.class_names, arguments.batch_size
     outcomes: list[Outcome] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         check = partial(check_photo, masks=masks, class_names=class_names)
         with Progress("check", len(photos), "images") as progress:
             for _ in pool.map(check, photos):

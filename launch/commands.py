@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cardamage.processes import count_cores
 from launch.plan import RunPlan, StageJob
 from launch.profiles import LocalProfile
 
@@ -58,13 +59,6 @@ def count_gpus() -> int:
     nvidia = list(_DEVICES.glob("nvidia[0-9]*"))
     amd = list(_DEVICES.glob("dri/renderD*")) if (_DEVICES / "kfd").exists() else []
     return len(nvidia or amd)
-
-
-def count_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _trained(job: StageJob, processes: int | None, gpus: int, cores: int) -> Command:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from cardamage.console import parse_events
 
 Event = dict[str, Any]
 
@@ -32,15 +33,7 @@ class EventTail:
             return []
         self._at += len(content)
         *lines, self._torn = (self._torn + content).split(b"\n")
-        events = []
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and "event" in event:
-                events.append(event)
-        return events
+        return parse_events(lines)
 
 
 def end_of(path: Path) -> int:

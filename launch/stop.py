@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from enum import IntEnum
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Self
 
 from cardamage.files import write_json
@@ -43,12 +43,7 @@ class StopSignals:
         self._before = {number: signal.signal(number, self._handle) for number in numbers}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

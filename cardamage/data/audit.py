@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
-import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,9 +18,11 @@ from cardamage.data.coco import Export, Finding, ImageRecord, scan_export
 from cardamage.data.findings import Findings
 from cardamage.data.images import decode_image
 from cardamage.data.masks import paint
+from cardamage.data.pool import interrupts_held, spawned_pool
 from cardamage.data.source import ImageSource, shown
 from cardamage.errors import CardamageError, DataError
 from cardamage.labels import MAX_CLASSES, unused_roots
+from cardamage.processes import count_cores
 
 _CHUNK = 32  # images a process takes at a time
 _FEW = 64  # not worth starting processes for
@@ -94,7 +92,7 @@ def audit(source: Path, *, workers: int | None = None) -> Audit:
     Args:
         source: a folder or a .zip, with errors or without; what cannot be used is left out of the
             counts and named in the findings.
-        workers: processes; None takes one for each core.
+        workers: processes; None takes one for each core this process may use.
     """
     export, structural = scan_export(source)
     if export is None:
@@ -170,23 +168,19 @@ class _Task:
 
 def _run(tasks: list[_Task], images: int, workers: int | None) -> Iterator[_Part]:
     """The results in the order of the tasks, from as many processes as it is worth."""
-    workers = min(workers or os.cpu_count() or 1, len(tasks))
+    workers = min(workers or count_cores(), len(tasks))
     if workers <= 1 or images <= _FEW:
         yield from (task() for task in tasks)
         return
-    # Spawned: a fork would copy the locks of whatever threads the caller has.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_parent)
+    pool = spawned_pool(workers)
     try:
-        yield from pool.map(_Task.__call__, tasks)
+        with interrupts_held():
+            parts = pool.map(_Task.__call__, tasks)
+        yield from parts
     except BrokenProcessPool:
         raise CardamageError("an auditing process was killed, perhaps for want of memory") from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _structure(records: Sequence[ImageRecord], names: dict[int, str]) -> SplitCounts:

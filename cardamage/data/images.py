@@ -55,6 +55,14 @@ def decode_image(content: bytes, *, size: tuple[int, int] | None = None, name: s
     return colours.transpose(turn) if turn is not None else colours
 
 
+def orientation(image: Image.Image) -> int:
+    """How EXIF says the camera was held, 1 to 8; 1, upright, where it says nothing sensible."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - the photo may be good even where its EXIF data is garbage
+        return 1
+
+
 def resize_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Resize to (height, width) bilinearly, averaging over all the pixels it shrinks."""
     height, width = size
@@ -102,7 +110,7 @@ def _turn_upright(
             f"{name} has {width}x{height} pixels, and at most {MAX_PIXELS // 1_000_000} megapixels "
             f"are read; make it smaller or remove it"
         )
-    turn = _UPRIGHT.get(_orientation(image))
+    turn = _UPRIGHT.get(orientation(image))
     upright = (height, width) if turn in _SWAPS_SIDES else (width, height)
     if size is None or size == upright:
         return turn
@@ -112,10 +120,3 @@ def _turn_upright(
             f"put back the image they were drawn on, or export again"
         )
     return None
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 - the photo may be good even where its EXIF data is garbage
-        return 1

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cardamage.data.coco import ImageRecord
-from cardamage.data.images import decode_image, resize_image, resize_mask
+from cardamage.data.images import decode_image, orientation, resize_image, resize_mask
 from cardamage.data.masks import paint
 from cardamage.data.shards import ShardRecord
 from cardamage.data.source import ImageSource
@@ -24,7 +24,6 @@ from cardamage.files import sha256_of
 ImageFormat = Literal["jpg", "png"]
 
 JPEG_QUALITY = 95
-_ORIENTATION = 0x0112  # the EXIF tag that says how a camera was held
 
 
 @dataclass(frozen=True)
@@ -195,12 +194,7 @@ def _stored_as_is(content: bytes, decoded: Image.Image, recipe: Recipe) -> bool:
     if decoded.size != (width, height):
         return False
     with Image.open(io.BytesIO(content)) as image:
-        if image.format != "JPEG" or image.mode != "RGB":
-            return False
-        try:
-            return bool(image.getexif().get(_ORIENTATION, 1) == 1)
-        except Exception:  # noqa: BLE001 - garbage in a photo's EXIF data raises nearly anything
-            return False
+        return image.format == "JPEG" and image.mode == "RGB" and orientation(image) == 1
 
 
 def _encode(image: Image.Image, image_format: ImageFormat) -> bytes:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -40,6 +39,7 @@ from cardamage.errors import DataError
 from cardamage.files import sha256_of, write_bytes
 from cardamage.labels import BACKGROUND, map_categories
 from cardamage.paths import SPLITS, ShardPaths
+from cardamage.processes import count_cores
 
 SAMPLES_PER_SHARD = 64
 """Small enough that a few hundred images keep every core busy to the end."""
@@ -166,7 +166,7 @@ def make(packing: Packing, *, events: EventLog | None = None, workers: int | Non
     try:
         with held(paths.root):
             if not is_complete(paths, packing.fingerprint):  # another process may have made it
-                _make(packing, events, workers or len(os.sched_getaffinity(0)))
+                _make(packing, events, workers or count_cores())
     except OSError as error:
         raise DataError(
             f"{error.filename or paths.root} cannot be written ({error.strerror}); "

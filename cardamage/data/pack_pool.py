@@ -1,28 +1,22 @@
 """Making shards on all cores: one process a core, one task a shard.
 
-Processes are spawned, not forked: a fork would copy the locks of whatever threads the caller has.
-Each gets one task at a time and returns numbers, so memory does not grow with the dataset. They
-leave interrupts to the main process, and end when it ends, however it ends.
+Each process gets one task at a time and returns numbers, so memory does not grow with the dataset.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing.context import SpawnContext
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 
 from cardamage.console import Progress
 from cardamage.data.make_shard import MadeShard, Recipe, ShardTask, make_shard
+from cardamage.data.pool import interrupts_held, spawned_pool
 from cardamage.data.source import ImageSource
 from cardamage.errors import CardamageError
 
@@ -59,7 +53,7 @@ def make_shards(
         return [make_shard(task, source, recipe, progress.advance) for task in tasks]
     context = multiprocessing.get_context("spawn")
     shared = _Shared(context.Event(), context.Value("Q", 0))
-    pool = _start(context, workers, (source, recipe, shared))
+    pool = spawned_pool(workers, _initialize, (source, recipe, shared))
     try:
         return _drive(pool, tasks, workers, shared, progress)
     except BrokenProcessPool:
@@ -91,24 +85,8 @@ class _Worker:
     shared: _Shared
 
 
-def _start(
-    context: SpawnContext, workers: int, initargs: tuple[ImageSource, Recipe, _Shared]
-) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, context, initializer=_initialize, initargs=initargs)
-
-
 def _initialize(source: ImageSource, recipe: Recipe, shared: _Shared) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _Worker.source, _Worker.recipe, _Worker.shared = source, recipe, shared
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)  # a killed parent cannot tell, and a pool's process would wait for ever
 
 
 def _run(task: ShardTask) -> MadeShard:
@@ -135,7 +113,7 @@ def _drive(
     pending: dict[Future[MadeShard], int] = {}
     shown = 0
     while len(made) < len(tasks):
-        with _interrupts_held():
+        with interrupts_held():
             for position, task in islice(coming, 2 * workers - len(pending)):
                 pending[pool.submit(_run, task)] = position
         finished, _ = wait(pending, timeout=_POLL_S, return_when=FIRST_COMPLETED)
@@ -145,13 +123,3 @@ def _drive(
         for future in finished:
             made[pending.pop(future)] = future.result()
     return [made[position] for position in range(len(tasks))]
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back while processes start: they inherit this until they ignore it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

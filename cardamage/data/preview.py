@@ -13,7 +13,7 @@ from PIL import Image
 from cardamage.data.coco import ImageRecord, ImageSource, read_export
 from cardamage.data.images import decode_image, resize_image, resize_mask
 from cardamage.data.masks import paint
-from cardamage.drawing import contact_sheet, legend, overlay
+from cardamage.drawing import contact_sheet, legend, overlay, stacked
 from cardamage.errors import DataError
 from cardamage.files import new_folder
 from cardamage.labels import BACKGROUND, MAX_CLASSES, unused_roots
@@ -67,7 +67,7 @@ def preview(source: Path, out: Path, *, splits: Sequence[str], limit: int) -> in
                 photo, masked = _draw(content, record, class_of)
                 pair = contact_sheet([[(record.file_name, photo), ("", masked)]])
                 name = f"{number:04d}-{_plain(Path(record.file_name).stem)}.jpg"
-                _stacked(pair, names).save(folder / split / name, quality=90)
+                stacked(pair, names).save(folder / split / name, quality=90)
                 masked.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
                 cells.append((record.file_name, masked))
             drawn += len(chosen)
@@ -82,7 +82,7 @@ def _write_sheets(
     rows = [cells[start : start + _COLUMNS] for start in range(0, len(cells), _COLUMNS)]
     for number, start in enumerate(range(0, len(rows), _ROWS), start=1):
         sheet = contact_sheet(rows[start : start + _ROWS], title_px=16)
-        _stacked(sheet, names).save(folder / f"sheet-{split}-{number:03d}.jpg", quality=90)
+        stacked(sheet, names).save(folder / f"sheet-{split}-{number:03d}.jpg", quality=90)
 
 
 def _draw(
@@ -96,14 +96,6 @@ def _draw(
     photo = resize_image(photo, size)
     masked = overlay(np.asarray(photo), resize_mask(mask, size))
     return photo, Image.fromarray(masked)
-
-
-def _stacked(above: Image.Image, below: Image.Image) -> Image.Image:
-    width = max(above.width, below.width)
-    picture = Image.new("RGB", (width, above.height + below.height), (255, 255, 255))
-    picture.paste(above, (0, 0))
-    picture.paste(below, (0, above.height))
-    return picture
 
 
 def _plain(file_name: str) -> str:

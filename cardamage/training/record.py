@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from types import TracebackType
 from typing import IO, Self
 
 from torch import Tensor
@@ -14,21 +13,19 @@ from cardamage.config import Experiment
 from cardamage.console import EventLog, log
 from cardamage.data.loader import Batch
 from cardamage.data.shards import ShardReader
+from cardamage.metrics import HEADLINES
 from cardamage.paths import RunPaths
 from cardamage.tables import Row, write_table
 from cardamage.training.checkpoint import CheckpointInfo, save_checkpoint
 from cardamage.training.clock import Speed
 
-PAIRED = ("loss", "dice", "iou", "accuracy", "dice_fg", "iou_fg", "mdice", "miou")
-"""Scores that ``metrics.csv`` has for training and validation; the others for validation only."""
-
 
 def metrics_row(epoch: int, train: Mapping[str, float], val: Mapping[str, float]) -> Row:
-    """One row of ``metrics.csv``."""
+    """One row of ``metrics.csv``: headline scores of both splits, the others of validation only."""
     row: dict[str, float | int | str] = {"epoch": epoch}
-    for name in PAIRED:
+    for name in HEADLINES:
         row[f"train_{name}"], row[f"val_{name}"] = train[name], val[name]
-    row.update({f"val_{name}": value for name, value in val.items() if name not in PAIRED})
+    row.update({f"val_{name}": value for name, value in val.items() if name not in HEADLINES})
     return row
 
 
@@ -91,11 +88,6 @@ class SampleRecord:
             self._stream.write(json.dumps({"step": step, "keys": keys}) + "\n")
             self._stream.flush()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._stream:
             self._stream.close()

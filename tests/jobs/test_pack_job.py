@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Program
+from programs import ROOT, Program
 from small_export import SIZES, write_export
 
 from cardamage.config import load

@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from conftest import ROOT
+from programs import ROOT
 from torch import nn
 
 from cardamage.data.loader import Batch

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from cardamage.errors import ConfigError
-from launch.commands import Command, count_cores, count_gpus, local_commands
+from cardamage.processes import count_cores
+from launch.commands import Command, count_gpus, local_commands
 from launch.plan import STAGES, RunPlan, make_plans
 from launch.profiles import LOCAL, PROFILES, LocalProfile, load_profile
 
