@@ -9,7 +9,7 @@ import socket
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from cardamage.errors import RunError
@@ -38,6 +38,7 @@ class LaunchRecord:
         stages: the command of each stage, in order.
         started: when, ISO 8601 in UTC.
         ended: when the launcher was done with the run; None before, and when it was killed.
+        jobs: the SLURM job of each stage, in order; an element of an array is ``123_4``.
     """
 
     backend: str
@@ -51,6 +52,7 @@ class LaunchRecord:
     stages: dict[str, list[str]]
     started: str
     ended: str | None = None
+    jobs: dict[str, str] = field(default_factory=dict)
 
 
 def new_launch(
