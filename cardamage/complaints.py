@@ -56,8 +56,9 @@ def _in_words(complaint: ErrorDetails, root: type[BaseModel]) -> str:
         case "value_error":
             text = str(context["error"])
         case kind:
-            if isinstance(location[-1], int) and kind != "missing":
-                where += f"[{location[-1]}]"
+            place = f"[{location[-1]}]"
+            if isinstance(location[-1], int) and kind != "missing" and not where.endswith(place):
+                where += place
             wanted = _wanted(kind, complaint["msg"], field.description if field else None)
             text = f"{wanted}; it is {_shown(given)}"
     return f"{where}: {text}" if where else text
@@ -103,12 +104,20 @@ def _locate(
     """The keys a person typed, outermost first, and the section that holds the last of them.
 
     Pydantic puts the tag of a discriminated union, the name of a union's member and the place in a
-    list into the location; none of them is a key of the schema.
+    list into the location; none of them is a key of the schema. A list of sections is told by the
+    place, as in ``compare[0]``.
     """
     keys: list[str] = []
     holder: type[BaseModel] | None = None
-    options = [root]
+    options, elements = [root], list[type[BaseModel]]()
     for part in location:
+        if elements:
+            options, elements = elements, []
+            if isinstance(part, int):
+                keys[-1] += f"[{part}]"
+            else:
+                keys.append(part)
+            continue
         if len(options) != 1:
             options = [o for o in options if part in get_args(o.model_fields["name"].annotation)]
             continue
@@ -116,7 +125,17 @@ def _locate(
         keys.append(str(part))
         field = holder.model_fields.get(str(part))
         options = _sections(field.annotation) if field else []
+        elements = _elements(field.annotation) if field else []
     return keys, holder
+
+
+def _elements(annotation: Any) -> list[type[BaseModel]]:
+    """The section classes of the elements of a list or mapping of sections."""
+    if get_origin(annotation) is Annotated:
+        return _elements(get_args(annotation)[0])
+    if get_origin(annotation) in (list, dict):
+        return _sections(get_args(annotation)[-1])
+    return []
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:

@@ -119,6 +119,27 @@ class RunPaths:
 
 
 @dataclass(frozen=True)
+class StudyPaths(RunPaths):
+    """The files of a study: what its runs have in common, beside their directories.
+
+    Of a run's files it has the code, ``launch.json``, and the report with its marker and log.
+    """
+
+    @property
+    def record(self) -> Path:
+        """The names of its runs and what is compared; no run has such a file."""
+        return self.root / "study.json"
+
+    def run(self, name: str) -> RunPaths:
+        """One of its runs."""
+        return RunPaths(self.root.parent / name)
+
+    def comparison(self, name: str) -> Path:
+        """The folder of a report that compares some of the runs."""
+        return self.report / name
+
+
+@dataclass(frozen=True)
 class ShardPaths:
     """The files of one packed dataset."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cardamage import config
@@ -37,7 +38,7 @@ def resolve(
     else:
         experiment = config.load(target, overrides)
         run = RunPaths(runs_dir / experiment.name)
-    _check_same_run(run, experiment)
+    check_same_run(run, experiment)
     return experiment, run
 
 
@@ -47,7 +48,7 @@ def open_run(run: RunPaths, experiment: Experiment) -> None:
     Raises:
         RunError: it cannot be written, or belongs to another config.
     """
-    _check_same_run(run, experiment)
+    check_same_run(run, experiment)
     text = experiment.to_yaml()
     try:
         if not run.config.is_file() or run.config.read_text(encoding="utf-8") != text:
@@ -60,9 +61,17 @@ def open_run(run: RunPaths, experiment: Experiment) -> None:
         ) from None
 
 
-def _check_same_run(run: RunPaths, experiment: Experiment) -> None:
+def check_same_run(run: RunPaths, experiment: Experiment) -> None:
+    """Make sure that a run directory, if it is there, belongs to an experiment.
+
+    Raises:
+        RunError: it belongs to another one.
+    """
     if not run.config.is_file():
         return
+    with suppress(OSError, UnicodeDecodeError):  # loading it tells why
+        if run.config.read_text(encoding="utf-8") == experiment.to_yaml():
+            return  # by far the most frequent case, and reading YAML takes long
     there = config.load(run.config)
     if found := config.differences(there, experiment):
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""

@@ -1,0 +1,293 @@
+"""Many experiments in one file: sweeps and studies, their schema, and the runs they stand for."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from cardamage import config
+from cardamage.complaints import explain
+from cardamage.config import Experiment, Section
+from cardamage.errors import ConfigError
+
+MAX_RUNS = 1000
+"""Most runs of one file."""
+
+_LONGEST_NAME = 100  # characters, as the schema of an experiment allows
+_LONGEST_VALUE = 24  # characters of a value inside the name of a run
+
+Name = Annotated[str, Field(max_length=_LONGEST_NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+ConfigPath = Annotated[str, Field(min_length=1)]
+Overrides = dict[str, Any]
+
+
+class Sweep(Section):
+    """One experiment over a grid of values."""
+
+    config: ConfigPath
+    """The experiment's YAML file, as seen from the folder of this file."""
+    overrides: Overrides = {}  # noqa: RUF012 - frozen
+    """Values for all runs by dotted key, as in optim.lr; a mapping replaces the whole section."""
+    grid: Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1)]
+    """Values by dotted key; every combination is a run, named after its values."""
+
+    @model_validator(mode="after")
+    def _values_are_distinct(self) -> Self:
+        _refuse_name(self.overrides, "overrides")
+        _refuse_name(self.grid, "grid")
+        for key, values in self.grid.items():
+            texts = [json.dumps(value, default=str) for value in values]
+            if twice := next((text for text in texts if texts.count(text) > 1), None):
+                raise ValueError(f"grid lists {twice} twice for {key}; keep one")
+            if key in self.overrides:
+                raise ValueError(f"{key} is in overrides and in grid; keep one")
+        return self
+
+
+class SweepFile(Section):
+    """A sweep: one experiment over a grid of values, submitted at once and compared."""
+
+    name: Name
+    """The sweep's folder, and the beginning of its runs' names."""
+    sweep: Sweep
+    """What is run."""
+
+
+class StudyExperiment(Section):
+    """One experiment of a study."""
+
+    config: ConfigPath
+    """The experiment's YAML file, as seen from the folder of this file."""
+    overrides: Overrides = {}  # noqa: RUF012 - frozen
+    """Values over those of the file by dotted key; a mapping replaces the whole section."""
+
+    @field_validator("overrides")
+    @classmethod
+    def _name_is_the_key(cls, overrides: Overrides) -> Overrides:
+        _refuse_name(overrides, "overrides")
+        return overrides
+
+
+class StudyComparison(Section):
+    """A report that compares some runs of a study."""
+
+    name: Name
+    """The folder inside the study's report."""
+    runs: Annotated[list[str], Field(min_length=2)]
+    """Which experiments of the study, in order."""
+
+
+class StudyFile(Section):
+    """A study: several experiments, submitted at once and compared."""
+
+    name: Name
+    """The study's folder."""
+    experiments: Annotated[dict[str, StudyExperiment], Field(min_length=1)]
+    """The experiments; each key is the name of a run directory."""
+    compare: list[StudyComparison] = []  # noqa: RUF012 - frozen
+    """Reports on some of the runs, beside the one that compares all of them."""
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        for key in self.experiments:
+            try:
+                TypeAdapter(Name).validate_python(key)
+            except ValidationError:
+                raise ValueError(
+                    f'experiments: "{key}" names a run directory; it may have up to 100 letters, '
+                    f"digits, dots, dashes and underscores, and begins with a letter or digit"
+                ) from None
+        if self.name in self.experiments:
+            raise ValueError(
+                f'"{self.name}" is the name of the study and of an experiment; both are folders '
+                f"beside each other, so choose another for one of them"
+            )
+        names = [comparison.name for comparison in self.compare]
+        for comparison in self.compare:
+            if names.count(comparison.name) > 1:
+                raise ValueError(f'compare has two of the name "{comparison.name}"; rename one')
+            for run in comparison.runs:
+                if run not in self.experiments:
+                    raise ValueError(
+                        f'compare: "{comparison.name}" compares "{run}", which is none of the '
+                        f"experiments: {', '.join(self.experiments)}"
+                    )
+                if comparison.runs.count(run) > 1:
+                    raise ValueError(f'compare: "{comparison.name}" has "{run}" twice; keep one')
+        return self
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study or sweep, every experiment of it valid.
+
+    Attributes:
+        name: of the study and its folder.
+        source: its file.
+        experiments: in order; the name of each is that of its run directory.
+        compare: the names of the runs of each further report, by the report's name.
+    """
+
+    name: str
+    source: Path
+    experiments: tuple[Experiment, ...]
+    compare: Mapping[str, tuple[str, ...]]
+
+
+def is_study_file(values: Mapping[str, Any]) -> bool:
+    """Whether the content of a YAML file is that of a study or sweep, right or wrong."""
+    return "sweep" in values or "experiments" in values
+
+
+def expand(path: Path, values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Study:
+    """The experiments that a study or sweep stands for.
+
+    Args:
+        path: its file, from whose folder the configs it names are looked for.
+        values: the content of that file.
+        overrides: ``dotted.key=value``, laid over every experiment, after the file's own.
+
+    Raises:
+        ConfigError: the file, an override or an experiment is wrong.
+    """
+    for override in overrides:
+        if override.startswith("name="):
+            raise ConfigError(
+                f"{override} would give all runs of {path} one name; leave it out, or change the "
+                f"name in the file"
+            )
+    if "sweep" in values and "experiments" in values:
+        raise ConfigError(f"{path}: has both sweep and experiments; make it two files")
+    schema = SweepFile if "sweep" in values else StudyFile
+    try:
+        file = schema.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {explain(error, schema)}") from None
+    match file:
+        case SweepFile():
+            members = _members_of_sweep(path, file, overrides)
+            compare = {}
+        case StudyFile():
+            members = {key: (e.config, e.overrides) for key, e in file.experiments.items()}
+            compare = {comparison.name: tuple(comparison.runs) for comparison in file.compare}
+    bases: dict[str, dict[str, Any]] = {}
+    experiments = []
+    for name, (config_path, values_of_run) in members.items():
+        where = path.parent / config_path
+        if config_path not in bases:
+            bases[config_path] = _read_base(path, where)
+        own = [f"{key}={json.dumps(value)}" for key, value in values_of_run.items()]
+        try:
+            experiments.append(
+                config.parse(
+                    {**bases[config_path], "name": name}, [*own, *overrides], where=str(where)
+                )
+            )
+        except ConfigError as error:
+            raise ConfigError(f"{path}: run {name}: {error}") from None
+    return Study(file.name, path, tuple(experiments), compare)
+
+
+def json_schema() -> str:
+    """The JSON Schema of a study or sweep file, for editors that complete and check it."""
+    schema = TypeAdapter(SweepFile | StudyFile).json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def _read_base(path: Path, where: Path) -> dict[str, Any]:
+    try:
+        values = config.read_mapping(where)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if is_study_file(values):
+        raise ConfigError(f"{path}: {where} is no experiment but a study or sweep itself")
+    return values
+
+
+def _members_of_sweep(
+    path: Path, file: SweepFile, overrides: Sequence[str]
+) -> dict[str, tuple[str, Overrides]]:
+    """For each run its config and its values, by the run's name."""
+    grid = file.sweep.grid
+    for override in overrides:
+        key = override.partition("=")[0]
+        for swept in grid:
+            if f"{key}.".startswith(f"{swept}.") or f"{swept}.".startswith(f"{key}."):
+                raise ConfigError(
+                    f"{override} cannot be laid over {path}, which sweeps over {swept}; leave it "
+                    f"out, or change the grid"
+                )
+    runs = 1
+    for values in grid.values():
+        runs *= len(values)
+    if runs > MAX_RUNS:
+        raise ConfigError(f"{path}: sweep.grid: makes {runs} runs; at most {MAX_RUNS} are allowed")
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    names = _names(file.name, points)
+    return {
+        name: (file.sweep.config, {**file.sweep.overrides, **point})
+        for name, point in zip(names, points, strict=True)
+    }
+
+
+def _names(prefix: str, points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A run's name for every point of a grid, as in ``lr_sweep-lr_0.001-seed_0``.
+
+    A name depends on its point, not on the others, so adding values renames no run.
+    """
+    keys = list(points[0])
+    last = [key.rpartition(".")[2] for key in keys]
+    short = [s if last.count(s) == 1 else key for s, key in zip(last, keys, strict=True)]
+    names = []
+    for point in points:
+        values = zip(short, point.values(), strict=True)
+        names.append("-".join([prefix, *(f"{key}_{_in_name(value)}" for key, value in values)]))
+    return [
+        name
+        if len(name) <= _LONGEST_NAME and names.count(name) == 1
+        else f"{name[: _LONGEST_NAME - 9]}-{_digest(point)}"
+        for name, point in zip(names, points, strict=True)
+    ]
+
+
+def _in_name(value: Any) -> str:
+    """A value in the characters that names of runs may have; a hash tells what they cannot."""
+    text = "-".join(leaf if isinstance(leaf, str) else json.dumps(leaf) for leaf in _leaves(value))
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+    if plain == text and len(plain) <= _LONGEST_VALUE:
+        return plain
+    return f"{plain[:_LONGEST_VALUE].strip('-')}-{_digest(value)}"
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """The values inside nested mappings and lists, in order."""
+    inner: Iterable[Any]
+    match value:
+        case dict():
+            inner = value.values()
+        case list():
+            inner = value
+        case _:
+            yield value
+            return
+    for each in inner:
+        yield from _leaves(each)
+
+
+def _refuse_name(keys: Iterable[str], where: str) -> None:
+    if "name" in keys:
+        raise ValueError(f"{where} has the key name, but each run is named by this file; drop it")
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
