@@ -11,9 +11,11 @@ from pathlib import Path
 from cardamage.command_line import add_runs_dir
 from cardamage.errors import ConfigError, RunError, run_program
 from cardamage.paths import STAGES, RunPaths
-from launch.overview import find_run, latest_stage, overview
+from launch.overview import RunOverview, find_run, latest_stage, overview
+from launch.record import read_launch
 
 _POLL_S = 0.2
+_ASK_SLURM_S = 3.0
 _CHUNK_BYTES = 1 << 20
 
 
@@ -33,9 +35,10 @@ def main() -> None:
     if arguments.stage is not None and arguments.stage not in STAGES:
         raise ConfigError(f'"{arguments.stage}" is no stage; there are: {", ".join(STAGES)}')
     run = find_run(arguments.run, arguments.runs_dir)
-    stage = arguments.stage or latest_stage(overview(run).stages)
-    if stage is None and arguments.follow and is_to_come(run, STAGES[0]):
-        stage = STAGES[0]
+    of_run = overview(run)
+    stage = arguments.stage or latest_stage(of_run.stages)
+    if stage is None and arguments.follow:
+        stage = next((stage for stage in STAGES if is_to_come(of_run, stage)), None)
     if stage is None:
         raise RunError(
             f"{run.root}: no stage was started yet; start it: launch/submit.py {run.root}"
@@ -54,8 +57,9 @@ def print_log(run: RunPaths, stage: str, *, follow: bool) -> None:
         RunError: there is no log, and none is to come.
     """
     path, at = run.log(stage), 0
+    watch = _Watch(run, stage)
     while True:
-        more = follow and is_to_come(run, stage)  # asked first: what is written later is still read
+        more = follow and watch.is_to_come()  # asked first: what is written later is still read
         if path.is_file():
             at = _copy(path, at)
         elif not more:
@@ -67,11 +71,41 @@ def print_log(run: RunPaths, stage: str, *, follow: bool) -> None:
         time.sleep(_POLL_S)
 
 
-def is_to_come(run: RunPaths, stage: str) -> bool:
-    """Whether a stage runs, or waits for a launcher that is at work."""
-    of_run = overview(run)
-    state = of_run.stages[stage].state
-    return state == "running" or (state == "waiting" and of_run.launcher is not None)
+def is_to_come(of_run: RunOverview, stage: str) -> bool:
+    """Whether a stage runs, waits for a launcher that is at work, or will be queued again."""
+    of_stage = of_run.stages[stage]
+    if of_run.queue_problem:
+        # SLURM may come back; only these are final without its word.
+        return of_stage.state not in ("done", "failed", "cancelled")
+    waits_for_launcher = of_stage.state == "waiting" and of_run.launcher in ("here", "elsewhere")
+    return of_stage.goes_on or waits_for_launcher
+
+
+class _Watch:
+    """Tells whether a stage goes on, and asks SLURM less often than the files."""
+
+    def __init__(self, run: RunPaths, stage: str) -> None:
+        self._run, self._stage = run, stage
+        self._asked, self._answer, self._said = 0.0, True, False
+
+    def is_to_come(self) -> bool:
+        launch = read_launch(self._run)
+        pause_s = _ASK_SLURM_S if launch and launch.jobs else 0.0
+        if time.monotonic() - self._asked >= pause_s:
+            of_run = overview(self._run)
+            self._answer = is_to_come(of_run, self._stage)
+            self._asked = time.monotonic()
+            self._say_what_it_waits_for(of_run)
+        return self._answer
+
+    def _say_what_it_waits_for(self, of_run: RunOverview) -> None:
+        """Tell once why there is nothing to read yet."""
+        of_stage = of_run.stages[self._stage]
+        if self._said or of_stage.log or of_stage.state != "queued" or not of_stage.job:
+            return
+        reason = f" ({of_stage.job.reason})" if of_stage.job.reason else ""
+        print(f"{self._stage} is queued as job {of_stage.job_id}{reason}", file=sys.stderr)
+        self._said = True
 
 
 def _copy(path: Path, start: int) -> int:

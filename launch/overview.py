@@ -1,8 +1,9 @@
-"""How runs stand, put together from their files: what ``status`` prints."""
+"""How runs stand, put together from their files and SLURM's word: what ``status`` prints."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
@@ -17,9 +18,11 @@ from cardamage.selection import best_epoch
 from cardamage.stages import StageRecord, State, is_lost, read_stage
 from cardamage.tables import read_table
 from launch.events import Event, last_events
+from launch.job_queue import JobState, Queue, ask_accounting, ask_queue
 from launch.record import LaunchRecord, is_elsewhere, is_here, read_launch
 
-ShownState = State | Literal["lost"]  # "lost": said to run, but its process is gone
+ShownState = State | Literal["queued", "lost"]
+"""``queued``: SLURM has not started it, or not again; ``lost``: said to run, but gone."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,24 @@ class StageOverview:
 
     Attributes:
         record: its marker.
-        state: the marker's state, or ``lost``.
+        state: how it stands by the marker and by SLURM.
         log: its log, where it has one.
+        error: why it has not ended well, one line.
+        job_id: the SLURM job that works for it, or did last.
+        job: what SLURM says of that job; None when it knows nothing.
     """
 
     record: StageRecord
     state: ShownState
     log: Path | None
+    error: str | None = None
+    job_id: str | None = None
+    job: JobState | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it runs or will run, also when SLURM is about to queue it again."""
+        return self.state in ("running", "queued") or (self.job is not None and self.job.is_there)
 
 
 @dataclass(frozen=True)
@@ -58,10 +72,12 @@ class RunOverview:
         best: None while no epoch has that score.
         speed: units per second of the stage that runs, and the unit.
         seconds_left: for the stage that runs.
-        launcher: ``here``, ``elsewhere`` (nobody can tell from here) or None when none is at work.
+        launcher: who is at work on it: a process ``here``, one ``elsewhere`` (nobody can tell from
+            here), ``slurm`` when a job of it waits or runs; None when nobody is.
         process: the process, or else the job, that works for it.
-        host: the machine of the stage that ran last.
+        host: where the stage ran that ran last: a machine, or SLURM's list of nodes.
         problem: why this run's files cannot be read.
+        queue_problem: why SLURM has not been heard on the jobs of this run.
     """
 
     run: RunPaths
@@ -71,10 +87,11 @@ class RunOverview:
     best: Best | None
     speed: tuple[float, str] | None
     seconds_left: float | None
-    launcher: Literal["here", "elsewhere"] | None
+    launcher: Literal["here", "elsewhere", "slurm"] | None
     process: str | None
     host: str | None
     problem: str | None = None
+    queue_problem: str | None = None
 
     @property
     def running(self) -> StageOverview | None:
@@ -117,30 +134,66 @@ def latest_stage(stages: dict[str, StageOverview]) -> str | None:
 
 def overview(run: RunPaths) -> RunOverview:
     """How a run stands now; a damaged file is told of in ``problem``."""
-    problems: list[str] = []
-    stages = {}
-    for stage in STAGES:
-        try:
-            record = read_stage(run, stage)
-        except RunError as error:
-            record = StageRecord(stage, state="failed", error=str(error))
-        log = path if (path := run.log(stage)).is_file() else None
-        stages[stage] = StageOverview(record, "lost" if is_lost(record) else record.state, log)
-    launch: LaunchRecord | None = None
+    return overviews([run])[0]
+
+
+def overviews(runs: Sequence[RunPaths]) -> list[RunOverview]:
+    """How runs stand now; SLURM is asked once for all of them."""
+    launches = [_launch(run) for run in runs]
+    # The queue first: a marker that is read later knows the end of what was said to run.
+    queue = ask_queue(job for launch, _ in launches if launch for job in launch.jobs.values())
+    markers = [{stage: _marker(run, stage) for stage in STAGES} for run in runs]
+    doubtful = [
+        job
+        for (launch, _), of_run in zip(launches, markers, strict=True)
+        for stage, record in of_run.items()
+        if launch and record.state in ("waiting", "running")
+        for job in launch.jobs_of(stage)
+    ]
+    queue = ask_accounting(queue, doubtful)
+    return [
+        _overview(run, launch, problem, of_run, queue)
+        for run, (launch, problem), of_run in zip(runs, launches, markers, strict=True)
+    ]
+
+
+def _launch(run: RunPaths) -> tuple[LaunchRecord | None, str | None]:
+    """The last launch of a run, or why it cannot be read."""
+    try:
+        return read_launch(run), None
+    except RunError as error:
+        return None, str(error)
+
+
+def _marker(run: RunPaths, stage: str) -> StageRecord:
+    try:
+        return read_stage(run, stage)
+    except RunError as error:
+        return StageRecord(stage, state="failed", error=str(error))
+
+
+def _overview(
+    run: RunPaths,
+    launch: LaunchRecord | None,
+    problem: str | None,
+    markers: dict[str, StageRecord],
+    queue: Queue,
+) -> RunOverview:
+    stages: dict[str, StageOverview] = {}
+    for stage, record in markers.items():
+        stages[stage] = _stage(run, record, launch, queue, list(stages.values()))
     epochs, best = None, None
     epoch = max(run.finished_checkpoints(), default=0)
     try:
-        launch = read_launch(run)
         experiment = config.load(run.config)
         epochs = experiment.train.epochs
         best = _best(run, experiment.test.select_by)
     except UserError as error:
-        problems.append(str(error))
+        problem = problem or str(error)
     latest = latest_stage(stages)
-    last = stages[latest].record if latest else None
-    runs = latest is not None and stages[latest].state == "running"
-    progress = _progress(run, last) if last and runs else None
-    launcher = _launcher(launch)
+    last = stages[latest] if latest else None
+    progress = _progress(run, last.record) if last and last.state == "running" else None
+    launcher = _launcher(launch, stages)
     return RunOverview(
         run=run,
         stages=stages,
@@ -150,10 +203,53 @@ def overview(run: RunPaths) -> RunOverview:
         speed=_speed(progress),
         seconds_left=_seconds_left(progress),
         launcher=launcher,
-        process=_process(last if runs else None, launch if launcher else None),
-        host=last.host if last else launch.host if launch else None,
-        problem=problems[0] if problems else None,
+        process=_process(stages, launch if launcher else None),
+        host=_host(last, launch),
+        problem=problem,
+        queue_problem=queue.problem if launch and launch.jobs else None,
     )
+
+
+def _stage(
+    run: RunPaths,
+    record: StageRecord,
+    launch: LaunchRecord | None,
+    queue: Queue,
+    before: Sequence[StageOverview],
+) -> StageOverview:
+    """How a stage stands; ``before`` are the stages before it."""
+    log = path if (path := run.log(record.stage)).is_file() else None
+    job_ids = launch.jobs_of(record.stage) if launch else []
+    if not job_ids:
+        state: ShownState = "lost" if is_lost(record) else record.state
+        return StageOverview(record, state, log, record.error, record.job_id)
+    job_id, job = queue.first(job_ids)
+    if job is None and queue.problem:
+        return StageOverview(record, record.state, log, record.error, job_id)
+    upstream_ended = any(s.state in ("failed", "stopped", "cancelled", "lost") for s in before)
+    state = _by_slurm(record, job, upstream_ended=upstream_ended)
+    error = record.error
+    if state in ("failed", "lost") and record.state in ("waiting", "running"):
+        known = f"ended as {job.state}" if job else "is gone"
+        error = f"its job {job_id} {known}, and the stage left no word"
+    return StageOverview(record, state, log, error, job_id, job)
+
+
+def _by_slurm(record: StageRecord, job: JobState | None, *, upstream_ended: bool) -> ShownState:
+    """How a stage stands whose job SLURM was asked about; None when SLURM has forgotten it."""
+    if record.state == "done":
+        return "done"
+    if job and (job.is_queued or job.is_running):
+        # A marker that says otherwise is of the attempt before.
+        return "queued" if job.is_queued else "running"
+    if record.state in ("failed", "stopped", "cancelled") or (job and job.is_leaving):
+        return record.state
+    if job is None:
+        # Without accounting SLURM knows an ended job for some minutes only.
+        return "cancelled" if record.state == "waiting" and upstream_ended else "lost"
+    if job.never_starts or job.state == "CANCELLED":
+        return "cancelled"
+    return "lost" if job.state == "COMPLETED" else "failed"
 
 
 def _best(run: RunPaths, select_by: SelectBy) -> Best | None:
@@ -168,16 +264,30 @@ def _best(run: RunPaths, select_by: SelectBy) -> Best | None:
     return None if epoch is None else Best(epoch, select_by, values[epoch])
 
 
-def _launcher(launch: LaunchRecord | None) -> Literal["here", "elsewhere"] | None:
+def _launcher(
+    launch: LaunchRecord | None, stages: dict[str, StageOverview]
+) -> Literal["here", "elsewhere", "slurm"] | None:
+    if launch and launch.jobs:
+        return "slurm" if any(stage.goes_on for stage in stages.values()) else None
     if is_here(launch):
         return "here"
     return "elsewhere" if is_elsewhere(launch) else None
 
 
-def _process(record: StageRecord | None, launch: LaunchRecord | None) -> str | None:
-    if record:
-        return record.job_id or str(record.pid)
-    return str(launch.pid) if launch else None
+def _process(stages: dict[str, StageOverview], launch: LaunchRecord | None) -> str | None:
+    for state in ("running", "queued"):
+        for stage in stages.values():
+            if stage.state == state:
+                return stage.job_id or str(stage.record.pid)
+    return str(launch.pid) if launch and not launch.jobs else None
+
+
+def _host(last: StageOverview | None, launch: LaunchRecord | None) -> str | None:
+    if last is None:
+        return launch.host if launch and not launch.jobs else None
+    if last.state == "queued":
+        return None
+    return (last.job.nodes if last.job else "") or last.record.host
 
 
 def _progress(run: RunPaths, record: StageRecord) -> Event | None:

@@ -38,7 +38,8 @@ class LaunchRecord:
         stages: the command of each stage, in order.
         started: when, ISO 8601 in UTC.
         ended: when the launcher was done with the run; None before, and when it was killed.
-        jobs: the SLURM job of each stage, in order; an element of an array is ``123_4``.
+        jobs: the SLURM job of each stage, in order; an element of an array is ``123_4``. What
+            shares the work of a stage is ``test.3``.
     """
 
     backend: str
@@ -53,6 +54,11 @@ class LaunchRecord:
     started: str
     ended: str | None = None
     jobs: dict[str, str] = field(default_factory=dict)
+
+    def jobs_of(self, stage: str) -> list[str]:
+        """The SLURM jobs of a stage, that which ends it last; none on another backend."""
+        parts = [job for name, job in self.jobs.items() if name.startswith(f"{stage}.")]
+        return [*parts, self.jobs[stage]] if stage in self.jobs else parts
 
 
 def new_launch(

@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -16,11 +17,13 @@ from cardamage.command_line import add_runs_dir
 from cardamage.errors import run_program
 from cardamage.paths import STAGES
 from launch.display import duration
-from launch.overview import RunOverview, StageOverview, all_runs, find_run, overview
+from launch.job_queue import AFTER_ANOTHER
+from launch.overview import RunOverview, StageOverview, all_runs, find_run, overviews
 
 _STYLES = {
     "done": "green",
     "running": "bold cyan",
+    "queued": "cyan",
     "failed": "bold red",
     "lost": "bold red",
     "stopped": "yellow",
@@ -40,11 +43,11 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     runs_dir = arguments.runs_dir
     runs = [find_run(name, runs_dir) for name in arguments.run] or all_runs(runs_dir)
-    overviews = [overview(run) for run in runs]
+    found = overviews(runs)
     if arguments.json:
-        print(json.dumps([as_json(of_run) for of_run in overviews], indent=2))
-    elif overviews:
-        _print(overviews)
+        print(json.dumps([as_json(of_run) for of_run in found], indent=2))
+    elif found:
+        _print(found)
     else:
         print(f"there are no runs in {runs_dir}/ yet")
 
@@ -63,10 +66,18 @@ def as_json(of_run: RunOverview) -> dict[str, Any]:
                 "ended": of_stage.record.ended,
                 "host": of_stage.record.host,
                 "pid": of_stage.record.pid,
-                "job_id": of_stage.record.job_id,
+                "job_id": of_stage.job_id,
                 "exit_status": of_stage.record.exit_status,
-                "error": of_stage.record.error,
+                "error": of_stage.error,
                 "log": str(of_stage.log) if of_stage.log else None,
+                "job": of_stage.job
+                and {
+                    "state": of_stage.job.state,
+                    "reason": of_stage.job.reason or None,
+                    "nodes": of_stage.job.nodes or None,
+                    "restarts": of_stage.job.restarts,
+                    "starts": of_stage.job.starts,
+                },
             }
             for stage, of_stage in of_run.stages.items()
         },
@@ -78,6 +89,7 @@ def as_json(of_run: RunOverview) -> dict[str, Any]:
         "launcher": of_run.launcher,
         "host": of_run.host,
         "problem": of_run.problem,
+        "queue_problem": of_run.queue_problem,
     }
 
 
@@ -95,11 +107,20 @@ def _print(overviews: list[RunOverview]) -> None:
     for of_run in overviews:
         for line in _troubles(of_run):
             console.print(line, soft_wrap=True)
+    if unheard := [of_run.queue_problem for of_run in overviews if of_run.queue_problem]:
+        text = f"{unheard[0]}; jobs are shown as the runs' own files tell"
+        console.print(f"[yellow]{escape(text)}[/yellow]", soft_wrap=True)
 
 
 def _state(of_stage: StageOverview) -> str:
-    style = _STYLES[of_stage.state]
-    return f"[{style}]{of_stage.state}[/{style}]"
+    style, text = _STYLES[of_stage.state], str(of_stage.state)
+    if of_stage.state == "queued" and (job := of_stage.job):
+        if job.reason == AFTER_ANOTHER:
+            style = "dim"
+        text += " again" if job.restarts else ""
+        if job.reason not in ("", AFTER_ANOTHER):
+            text += f" ({job.reason})"
+    return f"[{style}]{escape(text)}[/{style}]"
 
 
 def _rest(of_run: RunOverview) -> list[str]:
@@ -108,10 +129,20 @@ def _rest(of_run: RunOverview) -> list[str]:
         f"{of_run.epoch}/{of_run.epochs or '?'}",
         f"{best.score} {best.value:.3f} (epoch {best.epoch})" if best else "",
         f"{speed[0]:.1f} {speed[1]}/s" if speed else "",
-        duration(left) if left is not None else "",
+        duration(left) if left is not None else _expected_start(of_run),
         of_run.process or "",
         escape(of_run.host or ""),
     ]
+
+
+def _expected_start(of_run: RunOverview) -> str:
+    """When SLURM expects to start what waits next, in the time of this machine."""
+    for of_stage in of_run.stages.values():
+        if of_stage.state == "queued" and of_stage.job and (starts := of_stage.job.starts):
+            moment = datetime.fromisoformat(starts).astimezone()
+            today = moment.date() == datetime.now().astimezone().date()
+            return f"starts {moment:%H:%M}" if today else f"starts {moment:%d %b %H:%M}"
+    return ""
 
 
 def _troubles(of_run: RunOverview) -> list[str]:
@@ -119,11 +150,13 @@ def _troubles(of_run: RunOverview) -> list[str]:
     root = of_run.run.root
     lines = [f"[red]{escape(of_run.problem)}[/red]"] if of_run.problem else []
     for stage, of_stage in of_run.stages.items():
-        error = of_stage.record.error or "it did not say why"
+        error = of_stage.error or "it did not say why"
         log = f"; log: {of_stage.log}" if of_stage.log else ""
         match of_stage.state:
             case "failed":
                 text = f"{root}: {stage} failed: {error}{log}"
+            case "lost" if of_stage.job_id and of_stage.error:
+                text = f"{root}: {stage} is lost: {error}{log}"
             case "lost":
                 pid = of_stage.record.pid
                 text = f"{root}: {stage} is lost: its process {pid} ended without a word{log}"
