@@ -1,7 +1,7 @@
 """Stop runs: `python launch/cancel.py RUN...`.
 
 What runs is asked to save and stop, and what waits is cancelled; submitting the run again goes on.
-`--kill` ends it at once.
+`--kill` ends it at once. A run on SLURM can be cancelled from any machine of the cluster.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from cardamage.errors import CardamageError, ExitStatus, RunError, run_program
 from cardamage.paths import STAGES, RunPaths
 from cardamage.processes import is_alive
 from cardamage.stages import is_lost, now, read_stage, write_stage
+from launch.cancel_jobs import SlurmRun, cancel_on_slurm
 from launch.local import cancel_waiting
 from launch.overview import find_run
 from launch.record import LaunchRecord, is_elsewhere, is_here, read_launch, tagged
@@ -39,11 +40,16 @@ def main() -> None:
     )
     add_runs_dir(parser)
     arguments = parser.parse_intermixed_args()
-    runs = [find_run(name, arguments.runs_dir) for name in arguments.run]
-    for run in runs:
+    runs = list(dict.fromkeys(find_run(name, arguments.runs_dir) for name in arguments.run))
+    launches = {run: read_launch(run) for run in runs}
+    queued = [SlurmRun(run, found) for run, found in launches.items() if found and found.jobs]
+    here = [run for run in runs if run not in {one.run for one in queued}]
+    for run in here:
         check_is_here(run)
     request = Request.KILL if arguments.kill else Request.STOP
-    for run in runs:
+    for run, done in cancel_on_slurm(queued, request, arguments.timeout).items():
+        print(f"{run.root}: {done}")
+    for run in here:
         print(f"{run.root}: {cancel(run, request, arguments.timeout)}")
 
 

@@ -155,7 +155,7 @@ def cancel_queued(jobs: Iterable[str]) -> None:
     _end("scancel", "--state=PENDING", *jobs)
 
 
-def cancel_jobs(jobs: Iterable[str]) -> None:
+def cancel_now(jobs: Iterable[str]) -> None:
     """End jobs at once, and take those out of the queue that wait."""
     _end("scancel", *jobs)
 
