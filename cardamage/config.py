@@ -122,6 +122,13 @@ class Data(Section):
         """Every class name by id; id 0 is the background."""
         return (BACKGROUND, *self.class_groups)
 
+    def packing(self) -> dict[str, Any]:
+        """What packing depends on: runs in which it is equal share one packed dataset."""
+        left_out = {"classes", "workers"} | ({"synthetic"} if self.source != SYNTHETIC else set())
+        # A list, for the order of the classes is that of their ids, and mappings have none.
+        classes = [[name, list(group)] for name, group in self.class_groups.items()]
+        return {**self.model_dump(mode="json", exclude=left_out), "classes": classes}
+
 
 class SegNet(Section):
     """The study's SegNets: encoder and decoder without skips."""

@@ -46,9 +46,20 @@ def is_study(folder: Path) -> bool:
     return StudyPaths(folder).record.is_file()
 
 
-def write_study(study: StudyPaths, record: StudyRecord) -> None:
-    """Publish the record."""
-    write_json(study.record, asdict(record))
+def open_study(study: StudyPaths, record: StudyRecord) -> None:
+    """Make the study's folder, or take up the one that is there, and publish its record.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        write_json(study.record, asdict(record))
+        study.logs.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"{study.root}: the study's folder cannot be written ({error.strerror}); "
+            f"choose another place with --runs-dir"
+        ) from None
 
 
 def read_study(study: StudyPaths) -> StudyRecord:

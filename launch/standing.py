@@ -1,10 +1,16 @@
-"""How far a run has come, in words: what each stage would still have to do."""
+"""How far a run has come: what each stage would still have to do, in words and as a list."""
 
 from __future__ import annotations
 
+from datetime import datetime
+from pathlib import Path
+
+from cardamage import config
 from cardamage.config import Experiment
-from cardamage.paths import RunPaths
-from cardamage.stages import read_stage
+from cardamage.paths import RunPaths, ShardPaths
+from cardamage.stages import StageRecord, read_stage
+
+_CLOCKS_S = 2.0  # so far may the clocks of a machine and of its file server lie apart
 
 
 def standing(run: RunPaths, experiment: Experiment, stage: str) -> str:
@@ -24,3 +30,48 @@ def standing(run: RunPaths, experiment: Experiment, stage: str) -> str:
             return f"{tested} of {of} checkpoints are tested on {split}"
         case _:
             return "done before; checked again" if record.state == "done" else "not done"
+
+
+def missing_stages(run: RunPaths, experiment: Experiment) -> tuple[str, ...]:
+    """The stages that would have something to do, in order; none for a run that is complete.
+
+    What the markers say counts, as long as the config says the same as when they were written.
+
+    Raises:
+        UserError: a marker or the run's config is damaged.
+    """
+    if not run.config.is_file():
+        return ("pack", "train", "test", "report")
+    epochs, test = experiment.train.epochs, experiment.test
+    pack, trained, tested, reported = (
+        read_stage(run, stage) for stage in ("pack", "train", "test", "report")
+    )
+    is_trained = (
+        trained.state == "done"
+        and trained.output.get("epochs", 0) >= epochs
+        and len(run.finished_checkpoints()) >= epochs
+    )
+    is_same = run.config.read_text(encoding="utf-8") == experiment.to_yaml() or (
+        config.load(run.config).test == test
+    )
+    is_tested = (
+        is_trained
+        and is_same
+        and _is_done_since(run.config, tested)
+        and tested.output.get("split") == test.split
+        and tested.output.get("checkpoints", 0) >= epochs
+    )
+    is_reported = is_tested and is_same and _is_done_since(run.config, reported)
+    is_packed = is_tested or (
+        pack.state == "done" and ShardPaths(Path(pack.output["shards"])).manifest.is_file()
+    )
+    found = {"pack": is_packed, "train": is_trained, "test": is_tested, "report": is_reported}
+    return tuple(stage for stage, is_there in found.items() if not is_there)
+
+
+def _is_done_since(path: Path, record: StageRecord) -> bool:
+    """Whether a stage was done with a file as it is now."""
+    if record.state != "done" or not record.started:
+        return False
+    started = datetime.fromisoformat(record.started).timestamp()
+    return path.stat().st_mtime <= started + _CLOCKS_S
