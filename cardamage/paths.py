@@ -67,6 +67,11 @@ class RunPaths:
         """The folder with what the next start needs to go on."""
         return self.root / "resume"
 
+    @property
+    def progress(self) -> Path:
+        """Epochs and steps that training has saved, for those who cannot read its state."""
+        return self.resume / "progress.json"
+
     def test_table(self, split: str) -> Path:
         """One row a checkpoint, tested on ``split``."""
         return self.root / "test" / f"{split}.csv"
@@ -103,6 +108,15 @@ class RunPaths:
     def slurm(self) -> Path:
         """The folder of batch scripts, of where processes meet, and of starts counted."""
         return self.root / "slurm"
+
+    def starts(self, stage: str) -> Path:
+        """The starts of a stage on SLURM: when, where, and what each found done."""
+        return self.slurm / f"{stage}.starts.json"
+
+    @property
+    def sharers(self) -> Path:
+        """The run directories that are packed together with this one."""
+        return self.slurm / "sharers.json"
 
     @property
     def logs(self) -> Path:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cardamage.complaints import explain
 from cardamage.config import Section, read_mapping
 from cardamage.errors import ConfigError
+from cardamage.paths import STAGES
 
 PROFILES = Path(__file__).resolve().parents[1] / "configs" / "cluster"
 """The folder of the profiles that ``--cluster`` knows by name."""
@@ -24,6 +25,7 @@ SLURM = "slurm"
 
 Processes = Annotated[int, Field(ge=1, le=64)]
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^\s]+$")]
+Line = Annotated[str, Field(min_length=1, pattern=r"^[^\n]+$")]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
@@ -54,7 +56,7 @@ class LocalProfile(Section):
     """Testing on this machine."""
 
 
-class Resources(Section):
+class SlurmStage(Section):
     """What one stage asks SLURM for. What is null is left to the site's defaults."""
 
     partition: Name | None = None
@@ -65,47 +67,69 @@ class Resources(Section):
     """Quality of service."""
     constraint: Name | None = None
     """Features the nodes must have, as in "a100|h100"."""
+    exclude: Name | None = None
+    """Nodes to stay away from, as in "gpu[03-05]"."""
     nodes: Annotated[int, Field(ge=1, le=4096)] = 1
     """Nodes."""
-    processes_per_node: Annotated[int, Field(ge=1, le=256)] = 1
-    """Processes on each node; one a GPU when there are GPUs."""
+    tasks_per_node: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Processes on each node; null for one a GPU, or one where no GPU is asked for."""
     gpus_per_node: Annotated[int, Field(ge=0, le=64)] = 0
     """GPUs on each node; 0 for a stage on the CPU."""
-    cpus_per_process: Annotated[int, Field(ge=1, le=1024)] = 2
+    cpus_per_task: Annotated[int, Field(ge=1, le=1024)] = 2
     """Cores of each process."""
-    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    mem_gb: Annotated[float, Field(gt=0)] | None = None
     """Memory of each node, in GiB."""
-    time_min: Annotated[int, Field(ge=1)] = 60
+    time_minutes: Annotated[int, Field(ge=1)] = 60
     """Time limit of one attempt, in minutes; a job that reaches it is queued again."""
-    setup: list[str] = Field(default_factory=list)
-    """Shell lines before the stage, as in "module load cuda"."""
-    sbatch: dict[Name, str | int | bool] = Field(default_factory=dict)
+    setup: list[Line] = Field(default_factory=list)
+    """Shell lines before the stage, after those of the profile, as in "module load cuda"."""
+    extra: dict[Name, str | int | bool] = Field(default_factory=dict)
     """Any other option of sbatch without its dashes, as in {reservation: course}."""
 
-    @field_validator("sbatch")
+    @property
+    def tasks(self) -> int:
+        """Processes on each node."""
+        return self.tasks_per_node or self.gpus_per_node or 1
+
+    @field_validator("extra")
     @classmethod
     def _not_ours(cls, value: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
         for key in value:
-            if key.replace("_", "-").lstrip("-") in _OWN_OPTIONS:
+            option = key.replace("_", "-").lstrip("-")
+            if said := _SAID_BY_KEYS.get(option):
+                raise ValueError(f'"{key}" is the key {said} of the stage; set that')
+            if option in _OWN_OPTIONS:
                 raise ValueError(
-                    f'"{key}" is set by this software; the other keys of a stage say it, or '
-                    f"nothing may: {', '.join(sorted(_OWN_OPTIONS))}"
+                    f'"{key}" is set by the launcher; not allowed here: '
+                    f"{', '.join(sorted(_OWN_OPTIONS))}"
                 )
-        return value
+        return {key.replace("_", "-").lstrip("-"): given for key, given in value.items()}
 
 
-_SAID_BY_KEYS = {"partition", "account", "qos", "constraint", "nodes", "gpus-per-node", "mem"}
-_OWN_OPTIONS = _SAID_BY_KEYS | {"array", "cpus-per-task", "dependency", "error", "export", "time"}
-_OWN_OPTIONS |= {"job-name", "kill-on-invalid-dep", "ntasks", "ntasks-per-node", "open-mode"}
-_OWN_OPTIONS |= {"output", "requeue", "no-requeue", "signal", "wckey", "wrap"}
+_SAID_BY_KEYS = {
+    "partition": "partition",
+    "account": "account",
+    "qos": "qos",
+    "constraint": "constraint",
+    "exclude": "exclude",
+    "nodes": "nodes",
+    "ntasks-per-node": "tasks_per_node",
+    "gpus-per-node": "gpus_per_node",
+    "cpus-per-task": "cpus_per_task",
+    "mem": "mem_gb",
+    "time": "time_minutes",
+}
+_OWN_OPTIONS = {"array", "chdir", "dependency", "error", "export", "job-name", "input", "ntasks"}
+_OWN_OPTIONS |= {"kill-on-invalid-dep", "no-requeue", "open-mode", "output", "parsable", "requeue"}
+_OWN_OPTIONS |= {"signal", "wait", "wckey", "wrap"}
 
 
-class TestResources(Resources):
+class SlurmTest(SlurmStage):
     """What testing asks SLURM for."""
 
     __test__ = False  # not a pytest class
 
-    array: Annotated[int, Field(ge=1, le=1000)] = 1
+    jobs: Annotated[int, Field(ge=1, le=1000)] = 1
     """Jobs that share the checkpoints among them; 1 for a single job."""
 
 
@@ -116,9 +140,11 @@ class Container(Section):
     """pyxis (srun --container-image) or apptainer (apptainer exec)."""
     image: Annotated[str, Field(min_length=1)]
     """The image, as the runtime names it: a .sqsh or .sif file, or a registry's name."""
-    mounts: list[str] = Field(default_factory=list)
-    """Folders to mount, as host:container; the run, shards and dataset folders always are."""
-    python: str = "python"
+    mounts: list[Line] = Field(default_factory=list)
+    """Folders to mount, as host:container; those of the runs and the submission always are."""
+    options: list[Line] = Field(default_factory=list)
+    """More options of the runtime, as in "--nv"."""
+    python: Line = "python"
     """The interpreter inside the image."""
 
 
@@ -127,24 +153,40 @@ class SlurmProfile(Section):
 
     backend: Literal["slurm"]
     """What runs the stages."""
-    pack: Resources = Resources()
+    all_stages: dict[str, Any] = Field(default_factory=dict)
+    """Keys that every stage has unless it says otherwise, such as the account."""
+    pack: SlurmStage = SlurmStage()
     """Packing, on CPUs of one node."""
-    train: Resources = Resources()
-    """Training: nodes times processes_per_node processes together."""
-    test: TestResources = TestResources()
+    train: SlurmStage = SlurmStage()
+    """Training: all tasks of all nodes together."""
+    test: SlurmTest = SlurmTest()
     """Testing every epoch's checkpoint."""
-    report: Resources = Resources(cpus_per_process=1, time_min=20)
+    report: SlurmStage = SlurmStage()
     """The report, on one core."""
     environment: dict[Variable, str] = Field(default_factory=dict)
     """Variables set for every stage."""
+    setup: list[Line] = Field(default_factory=list)
+    """Shell lines before every stage."""
     container: Container | None = None
     """An image that the stages run inside; null for the interpreter that submits."""
-    signal_lead_s: Annotated[int, Field(ge=10, le=3600)] = 120
+    save_seconds: Annotated[int, Field(ge=10, le=3600)] = 90
     """Seconds before the time limit at which training is asked to save and go on later."""
-    watchdog_min: Annotated[float, Field(gt=0)] = 30.0
-    """Minutes without a training step after which the stacks are logged and the job starts anew."""
+    watchdog_minutes: Annotated[float, Field(ge=0)] = 20.0
+    """Minutes without a step until the stacks are logged and the job starts anew; 0 for never."""
     starts_without_progress: Annotated[int, Field(ge=1, le=100)] = 3
-    """Starts in a row that may end without a step of progress before the stage has failed."""
+    """Starts in a row that may end without progress before the stage has failed."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread(cls, values: Any) -> Any:
+        """Lay ``all_stages`` under every stage."""
+        if not isinstance(values, dict) or not isinstance(values.get("all_stages"), dict):
+            return values
+        spread = dict(values)
+        for stage in STAGES:
+            own = values.get(stage) or {}
+            spread[stage] = {**values["all_stages"], **own} if isinstance(own, dict) else own
+        return spread
 
 
 Profile = LocalProfile | SlurmProfile

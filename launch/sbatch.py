@@ -1,194 +1,154 @@
-"""The batch script of one stage: what is asked of SLURM, and what runs in the job.
+"""The batch script of a stage, as text: what is asked of SLURM, and what runs in the job.
 
-:func:`render` is pure: it works where there is no SLURM, for ``--dry-run``. submitit writes the
-``#SBATCH`` lines and submits; the body is ours, because a job that starts again has to go on from
-the run directory and never from a pickled function.
+:func:`render` needs no SLURM, so a dry run prints the very text that is submitted. submitit checks
+the options and writes the ``#SBATCH`` lines. The command is ours: a job that starts again has to go
+on from the run directory, never from a pickled function. submitit takes 0.2 s to import, so this
+module is imported only where jobs are made.
 """
 
 from __future__ import annotations
 
+import os
 import shlex
-import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import submitit
 
-from cardamage.paths import RunPaths
-from launch.profiles import Container, Resources, SlurmProfile
-
-BODY = r"""
-set -u
-run={run}
-code={code}
-attempt() {{ {python} -u "$code/launch/attempt.py" "$@" "$run" {stage}; }}
-job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}
-job=${{job:-$SLURM_JOB_ID}}
-# The limit came before the stage had saved: start again from what it saved last.
-trap '[ "$(squeue --noheader --jobs "$job" --format %r)" = TimeLimit ] && scontrol requeue "$job"' TERM
-while attempt begin --limit {starts}; do
-  {srun} &
-  step=$!
-  wait $step; status=$?
-  while kill -0 $step 2>/dev/null; do wait $step; status=$?; done  # a trap ends wait early
-  exclude=$(attempt end --status $status); verdict=$?
-  [ $verdict = 75 ] || exit $verdict
-  [ "$(squeue --noheader --jobs "$job" --format %T)" = RUNNING ] || exit 75
-  if scontrol requeue "$job"; then
-    [ -z "$exclude" ] || scontrol update JobId="$job" ExcNodeList="$exclude"
-    sleep 600
-  fi
-  echo "the job cannot be queued again; going on in this allocation"
-done
-exit 1
-"""
-"""Begin, run, end, and go on: queued again where SLURM allows it, else in the same allocation."""
+from launch.batch_body import Body, Work
+from launch.profiles import SlurmProfile, SlurmStage
 
 
 @dataclass(frozen=True)
-class StageScript:
-    """One stage of one run as a SLURM job.
+class BatchJob:
+    """A job, or an array of jobs, to be submitted with one call of ``sbatch``.
 
     Attributes:
-        run: the run; its root is absolute.
-        stage: the stage.
-        name: the job's name.
-        program: the program and its arguments, relative to the code folder.
-        resources: what is asked for.
-        array: how many jobs share the work; None for a single one.
+        name: what SLURM shows.
+        stage: the stage of the profile that says what is asked for.
+        works: what it works for; an array if there are several.
+        code: the snapshot it runs.
+        folder: where its script lies, and the links that lead an array to the logs.
+        label: tells its script from others in the folder.
+        after: the kind of dependency, such as ``afterok``, by label of the job it waits for.
+        max_running: so many elements of an array may run at once; None for any.
     """
 
-    run: RunPaths
-    stage: str
     name: str
-    program: tuple[str, ...]
-    resources: Resources
-    array: int | None = None
+    stage: str
+    works: tuple[Work, ...]
+    code: Path
+    folder: Path
+    label: str
+    after: tuple[tuple[str, str], ...] = ()
+    max_running: int | None = None
+
+    @property
+    def script(self) -> Path:
+        """The file of the batch script."""
+        return self.folder / f"{self.label}.sbatch"
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it is an array of jobs."""
+        return len(self.works) > 1
+
+    @property
+    def output(self) -> Path:
+        """Where it prints to; of an array, a link to each element's log, ``%a`` being its index."""
+        if self.is_array:
+            return self.folder / f"{self.label}-%a.log"
+        return log_of(self.works[0])
+
+    def links(self) -> dict[Path, Path]:
+        """The links that an array prints through, and the logs they lead to."""
+        if not self.is_array:
+            return {}
+        return {
+            self.folder / f"{self.label}-{index}.log": log_of(work)
+            for index, work in enumerate(self.works)
+        }
 
 
-class ScriptExecutor(submitit.SlurmExecutor):  # type: ignore[misc]  # submitit has no types
-    """submitit's SLURM executor for a script of ours in place of a pickled function."""
+def log_of(work: Work) -> Path:
+    """The log of what a job works for."""
+    return work.run / "logs" / f"{work.stage}.log"
+
+
+class StageExecutor(submitit.SlurmExecutor):
+    """submitit's SLURM executor, to render a command of ours in place of a pickled function."""
 
     @classmethod
     def affinity(cls) -> int:
-        """Allow making scripts where there is no SLURM."""
+        """Allow rendering where there is no SLURM."""
         return 2
 
     def text(self, body: str) -> str:
         """The whole batch script."""
         return str(self._make_submission_file_text(body, uid=""))
 
-    def submit_body(self, body: str) -> str:
-        """Submit the script and return the job id."""
-        return str(self._submit_command(body).job_id)
 
-
-def executor(
-    script: StageScript, profile: SlurmProfile, needs: Sequence[str] = ()
-) -> ScriptExecutor:
-    """Submitit's executor, told everything that a stage asks for.
-
-    Args:
-        script: the stage.
-        profile: the cluster.
-        needs: ids of the jobs that have to end well first.
-    """
-    resources = script.resources
-    log = str(script.run.log(script.stage)).replace("%", "%%")
+def render(job: BatchJob, profile: SlurmProfile) -> str:
+    """The batch script of a job, without its dependencies: those are ids, and files hold none."""
+    asked: SlurmStage = getattr(profile, job.stage)
+    directory = Path.cwd()
     more: dict[str, Any] = {
-        "output": log,
+        **asked.extra,
+        "output": _pattern(job.output, is_array=job.is_array),
+        "chdir": str(directory),
         "requeue": True,
-        "export": "ALL",
-        "chdir": str(Path.cwd()),
-        **{key.replace("_", "-"): value for key, value in resources.sbatch.items()},
+        "kill-on-invalid-dep": "yes",
+        "signal": f"USR2@{profile.save_seconds}",
     }
-    if needs:
-        more["dependency"] = "afterok:" + ":".join(needs)
-        more["kill-on-invalid-dep"] = "yes"
-    if script.array:
-        more["array"] = f"0-{script.array - 1}"
-    if resources.gpus_per_node:
-        more["gpus-per-node"] = resources.gpus_per_node
-    made = ScriptExecutor(script.run.slurm)
-    made.update_parameters(
-        job_name=script.name,
-        time=resources.time_min,
-        nodes=resources.nodes,
-        ntasks_per_node=resources.processes_per_node,
-        cpus_per_task=resources.cpus_per_process,
-        mem=None if resources.memory_gb is None else f"{round(resources.memory_gb * 1024)}M",
-        partition=resources.partition,
-        account=resources.account,
-        qos=resources.qos,
-        constraint=resources.constraint,
+    if job.is_array:
+        limit = f"%{job.max_running}" if job.max_running else ""
+        more["array"] = f"0-{len(job.works) - 1}{limit}"
+    executor = StageExecutor(job.folder)
+    executor.update_parameters(
+        job_name=job.name,
+        time=asked.time_minutes,
+        nodes=asked.nodes,
+        ntasks_per_node=asked.tasks,
+        cpus_per_task=asked.cpus_per_task,
+        gpus_per_node=asked.gpus_per_node or None,
+        mem=None if asked.mem_gb is None else f"{round(asked.mem_gb * 1024)}M",
+        partition=asked.partition,
+        account=asked.account,
+        qos=asked.qos,
+        constraint=asked.constraint,
+        exclude=asked.exclude,
         wckey=None,
-        signal_delay_s=profile.signal_lead_s,
         stderr_to_stdout=True,
         use_srun=False,
-        setup=[*_exports(profile), *resources.setup],
-        additional_parameters=more,
+        setup=[*_exports(profile), *profile.setup, *asked.setup],
+        additional_parameters={name: value for name, value in more.items() if value is not False},
     )
-    return made
-
-
-def body(script: StageScript, profile: SlurmProfile, code: Path) -> str:
-    """What runs in the job, as shell text.
-
-    Args:
-        script: the stage.
-        profile: the cluster.
-        code: the folder of the code that was submitted.
-    """
-    container, resources = profile.container, script.resources
-    python = shlex.quote(container.python if container else sys.executable)
-    mounts = [str(path) for path in (script.run.root, code, Path.cwd())]
-    outside, inside = _container(container, mounts)
-    srun = [
-        "srun",
-        "--unbuffered",
-        "--export=ALL",
-        f"--cpus-per-task={resources.cpus_per_process}",
-        "--kill-on-bad-exit=1",
-        "--wait=60",
-        *outside,
-    ]
-    program = f'"$code/{script.program[0]}"'
-    arguments = [*script.program[1:]]
-    command = [*srun, *inside, python, "-u", program, '"$run"', *map(_argument, arguments)]
-    return BODY.format(
-        run=shlex.quote(str(script.run.root)),
-        code=shlex.quote(str(code)),
-        python=" ".join([*inside, python]),
-        stage=script.stage,
+    body = Body(
+        script=job.script,
+        code=job.code,
+        works=job.works,
+        cpus_per_task=asked.cpus_per_task,
+        gpus=asked.gpus_per_node > 0,
         starts=profile.starts_without_progress,
-        srun=" ".join(command),
-    ).strip()
+        watchdog_s=profile.watchdog_minutes * 60,
+        directory=directory,
+        container=profile.container,
+    )
+    return executor.text(body.text())
 
 
-def _argument(text: str) -> str:
-    """An argument as the shell shall see it; ``$`` names a variable of the job."""
-    return f'"{text}"' if "$" in text else shlex.quote(text)
+def absolute(path: Path) -> Path:
+    """The path from the root, with its links left as they are: other nodes may see them so."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute leaves ".." in
+
+
+def _pattern(path: Path, *, is_array: bool) -> str:
+    """A path as SLURM's file name pattern."""
+    if is_array:
+        return str(path.parent).replace("%", "%%") + f"/{path.name}"
+    return str(path).replace("%", "%%")
 
 
 def _exports(profile: SlurmProfile) -> list[str]:
-    variables: Mapping[str, str] = {
-        "CARDAMAGE_WATCHDOG_S": str(round(profile.watchdog_min * 60, 3)),
-        **profile.environment,
-    }
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-    threads = 'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"'
-    return [*lines, threads]
-
-
-def _container(container: Container | None, mounts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What srun is told of a container, and what goes before the program, quoted for the shell."""
-    if container is None:
-        return [], ['env PYTHONPATH="$code"']
-    binds = [*(f"{path}:{path}" for path in dict.fromkeys(mounts)), *container.mounts]
-    if container.runtime == "pyxis":
-        options = [f"--container-image={container.image}", f"--container-mounts={','.join(binds)}"]
-        return [shlex.quote(option) for option in options], ['env PYTHONPATH="$code"']
-    words = ["apptainer", "exec", *(w for bind in binds for w in ("--bind", bind)), container.image]
-    return [], [*map(shlex.quote, words), 'env PYTHONPATH="$code"']
+    return [f"export {name}={shlex.quote(v)}" for name, v in profile.environment.items()]

@@ -1,204 +1,228 @@
-"""The SLURM backend: one job a stage, each waiting for the one before; and what SLURM says of them.
+"""SLURM's commands as far as submitting goes: is it there, would it take a job, and submit it.
 
-Everything a job needs lies in the run directory: the code as it was submitted, the config, the
-markers. A login node may forget about it at once.
+Every command has a time limit, runs in a clean environment and fails in one line.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
-from cardamage.errors import CardamageError, ConfigError
-from cardamage.paths import RunPaths
-from launch.plan import RunPlan
-from launch.profiles import Resources, SlurmProfile, TestResources
-from launch.sbatch import StageScript, body, executor
+from cardamage.errors import CardamageError, ConfigError, UserError
+from launch.environment import clean
 
 _TIMEOUT_S = 30
-_KEPT = ("SLURM_CONF",)  # where the cluster's configuration is, not what an allocation was given
-
-
-def scripts(plan: RunPlan, profile: SlurmProfile) -> list[StageScript]:
-    """The jobs of one run, each of which needs the one before."""
-    run = RunPaths(plan.run.root.resolve())
-    made = []
-    for job in plan.jobs:
-        resources: Resources = getattr(profile, job.stage)
-        program = (f"jobs/{job.stage}.py",)
-        if job.stage == "test" and isinstance(resources, TestResources) and resources.array > 1:
-            part = ("--part", f"$SLURM_ARRAY_TASK_ID/{resources.array}")
-            name = f"{plan.experiment.name}-test-parts"
-            made.append(
-                StageScript(run, job.stage, name, (*program, *part), resources, resources.array)
-            )
-        name = f"{plan.experiment.name}-{job.stage}"
-        made.append(StageScript(run, job.stage, name, program, resources))
-    return made
-
-
-def texts(plan: RunPlan, profile: SlurmProfile, code: Path) -> list[tuple[StageScript, str]]:
-    """Every batch script of a run as it would be submitted; ``<job>`` stands for a job's id."""
-    made: list[tuple[StageScript, str]] = []
-    for script in scripts(plan, profile):
-        needs = [f"<{made[-1][0].name}>"] if made else []
-        text = executor(script, profile, needs).text(body(script, profile, code))
-        made.append((script, text))
-    return made
-
-
-def preflight(plan: RunPlan, profile: SlurmProfile, code: Path) -> None:
-    """Ask SLURM whether it would take the jobs of a run; nothing is queued.
-
-    Raises:
-        ConfigError: it would not: a partition it lacks, more than a partition has.
-        CardamageError: SLURM does not answer.
-    """
-    for script in scripts(plan, profile):
-        text = executor(script, profile).text(body(script, profile, code))
-        found = _ask("sbatch", "--test-only", given=text)
-        if found.returncode != 0:
-            reason = _gist(found.stderr)
-            raise ConfigError(
-                f"SLURM refuses stage {script.stage} of {plan.experiment.name}: {reason}; "
-                f"change the profile, or see `sinfo` for what there is"
-            )
-
-
-def submit(plan: RunPlan, profile: SlurmProfile, code: Path) -> dict[str, str]:
-    """Submit the stages of a run; returns the job ids by job name, in order.
-
-    When SLURM refuses one, those before it are cancelled.
-
-    Raises:
-        CardamageError: SLURM refused or did not answer.
-    """
-    submitted: dict[str, str] = {}
-    with _clean_environment():
-        for script in scripts(plan, profile):
-            script.run.slurm.mkdir(exist_ok=True)
-            script.run.logs.mkdir(exist_ok=True)
-            needs = list(submitted.values())[-1:]
-            try:
-                made = executor(script, profile, needs)
-                job = made.submit_body(body(script, profile, code))
-            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-                cancel(submitted.values())
-                raise CardamageError(
-                    f"SLURM refused stage {script.stage} of {plan.experiment.name}: "
-                    f"{_gist(str(error))}; nothing of it is left in the queue"
-                ) from None
-            submitted[script.name] = job
-    return submitted
+_MAX_ARRAY_SIZE = 1001  # SLURM's default
+_MINUTES = re.compile(r"(?:(\d+)-)?(\d+):(\d+):(\d+)")
 
 
 @dataclass(frozen=True)
-class JobState:
-    """What SLURM says of a job.
+class Partition:
+    """A partition.
 
     Attributes:
-        state: SLURM's word for it, such as ``PENDING``; ``UNKNOWN`` when nobody knows.
-        reason: why it waits.
-        nodes: where it runs.
+        name: its name.
+        is_default: whether jobs that name none go there.
+        max_minutes: the longest time limit of a job; None for any.
     """
 
-    state: str
-    reason: str = ""
-    nodes: str = ""
-
-    @property
-    def is_queued(self) -> bool:
-        """Whether it waits, or waits again."""
-        return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED")
-
-    @property
-    def is_running(self) -> bool:
-        """Whether it has nodes."""
-        return self.state in ("RUNNING", "COMPLETING", "CONFIGURING", "STAGE_OUT", "SIGNALING")
+    name: str
+    is_default: bool
+    max_minutes: int | None
 
 
-def job_states(jobs: Iterable[str]) -> Mapping[str, JobState]:
-    """What SLURM says of jobs: the queue first, then accounting; ``UNKNOWN`` for the rest.
+@dataclass(frozen=True)
+class Site:
+    """What a cluster says of itself.
 
-    Works with accounting off and with SLURM down: then nothing is known.
+    Attributes:
+        partitions: by name; empty when it is not known.
+        max_array_size: an array's indices are below it.
     """
-    wanted = list(dict.fromkeys(jobs))
-    found: dict[str, JobState] = {}
-    if not wanted or not shutil.which("squeue"):
-        return dict.fromkeys(wanted, JobState("UNKNOWN"))
-    lines = _lines("squeue", "--noheader", "--states=all", "--format=%F|%T|%r|%N", wanted=wanted)
-    for job, state, reason, nodes in lines:
-        if job not in found or JobState(state).is_running:  # of an array, what is furthest
-            found[job] = JobState(state, reason, nodes)
-    if missing := [job for job in wanted if job not in found]:
-        command = ("sacct", "--noheader", "--parsable2", "--allocations")
-        for job, state, nodes in _lines(*command, "--format=JobID,State,NodeList", wanted=missing):
-            found.setdefault(job.partition("_")[0], JobState(state.split()[0], "", nodes))
-    return {job: found.get(job, JobState("UNKNOWN")) for job in wanted}
+
+    partitions: Mapping[str, Partition]
+    max_array_size: int = _MAX_ARRAY_SIZE
+
+
+UNKNOWN_SITE = Site({})
+"""Where there is no SLURM to ask: its own defaults."""
+
+
+def is_installed() -> bool:
+    """Whether jobs can be submitted from this machine."""
+    return shutil.which("sbatch") is not None
+
+
+def ping() -> None:
+    """Ask whether SLURM's controller answers; other commands wait long for one that does not.
+
+    Raises:
+        UserError: it does not.
+    """
+    found = _ask("scontrol", "ping")
+    if found.returncode != 0:
+        raise UserError(
+            f"SLURM does not answer ({_gist(found.stdout + found.stderr)}); try again later, or "
+            f"run here with --cluster local"
+        )
+
+
+def site() -> Site:
+    """What the cluster says of itself.
+
+    Raises:
+        UserError: it does not answer.
+    """
+    shown = _ask("scontrol", "show", "partition", "--oneliner")
+    settings = _ask("scontrol", "show", "config")
+    if shown.returncode or settings.returncode:
+        raise UserError(f"SLURM does not answer: {_gist(shown.stderr + settings.stderr)}")
+    partitions = {}
+    for line in shown.stdout.splitlines():
+        fields = dict(re.findall(r"(\w+)=(\S*)", line))
+        if name := fields.get("PartitionName"):
+            is_default = fields.get("Default") == "YES"
+            partitions[name] = Partition(name, is_default, _minutes(fields.get("MaxTime", "")))
+    size = re.search(r"^MaxArraySize\s*=\s*(\d+)", settings.stdout, re.MULTILINE)
+    return Site(partitions, int(size[1]) if size else _MAX_ARRAY_SIZE)
+
+
+def check_partition(site: Site, stage: str, partition: str | None, minutes: int) -> None:
+    """Check what SLURM lets wait for ever: a time limit that no named partition has.
+
+    Args:
+        site: the cluster.
+        stage: for the message.
+        partition: names with commas between; None for the default one.
+        minutes: the time limit.
+
+    Raises:
+        ConfigError: a partition is unknown, or the limit is too long for all.
+    """
+    names = partition.split(",") if partition else []
+    for name in names:
+        if name not in site.partitions:
+            near = get_close_matches(name, site.partitions, n=1, cutoff=0.5)
+            hint = f' (did you mean "{near[0]}"?)' if near else ""
+            raise ConfigError(
+                f'{stage}.partition: "{name}" is unknown{hint}; there are: '
+                f"{', '.join(sorted(site.partitions))}"
+            )
+    chosen = [
+        p for p in site.partitions.values() if p.name in names or (not names and p.is_default)
+    ]
+    limits = [p.max_minutes for p in chosen if p.max_minutes is not None]
+    if chosen and len(limits) == len(chosen) and minutes > max(limits):
+        raise ConfigError(
+            f"{stage}.time_minutes: {minutes} is more than partition "
+            f"{' or '.join(p.name for p in chosen)} allows, which is {max(limits)}; ask for less: "
+            f"a job that reaches its limit saves and is queued again"
+        )
+
+
+def would_take(text: str, what: str, ignored: Iterable[str] = ()) -> None:
+    """Ask SLURM whether it would take a batch script; nothing is queued.
+
+    Args:
+        text: the script, without dependencies.
+        what: for the message: the stage, and what it asks for.
+        ignored: variables of the environment that must not count.
+
+    Raises:
+        ConfigError: it would not.
+    """
+    found = _ask("sbatch", "--test-only", given=text, ignored=ignored)
+    if found.returncode != 0:
+        raise ConfigError(
+            f"{what}: SLURM refuses it: {_gist(found.stderr)}; change the profile, and see `sinfo` "
+            f"for what there is"
+        )
+
+
+def submit(script: Path, dependency: str | None, ignored: Iterable[str] = ()) -> str:
+    """Submit a batch script; returns the job's id.
+
+    Args:
+        script: the file.
+        dependency: what it waits for, as in ``afterok:12``.
+        ignored: variables of the environment that must not count.
+
+    Raises:
+        UserError: SLURM refuses it.
+    """
+    options = [f"--dependency={dependency}"] if dependency else []
+    found = _ask("sbatch", "--parsable", *options, str(script), ignored=ignored)
+    if found.returncode != 0:
+        raise UserError(f"SLURM refuses {script}: {_gist(found.stderr)}")
+    return found.stdout.strip().partition(";")[0]
 
 
 def cancel(jobs: Iterable[str]) -> None:
     """Take jobs out of the queue, and end those that run.
 
     Raises:
-        CardamageError: SLURM does not answer.
+        CardamageError: SLURM does not do it.
     """
     if wanted := list(jobs):
         found = _ask("scancel", *reversed(wanted))
         if found.returncode != 0:
-            raise CardamageError(f"scancel failed: {_gist(found.stderr)}")
+            raise CardamageError(f"scancel {' '.join(wanted)} failed: {_gist(found.stderr)}")
 
 
-def _lines(*command: str, wanted: Sequence[str]) -> list[list[str]]:
-    """The fields of each line; none when the command fails: it may be that nobody knows."""
+def nodes_here(host: str) -> bool:
+    """Whether a node of the cluster is this machine."""
+    found = _ask("scontrol", "show", "nodes", "--oneliner")
+    names = re.findall(r"\b(?:NodeHostName|NodeName)=(\S+)", found.stdout)
+    return host in names or host.partition(".")[0] in names
+
+
+def _ask(
+    *command: str, given: str | None = None, ignored: Iterable[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    environment = clean(os.environ)
+    for name in ignored:
+        environment.pop(name, None)
     try:
-        found = _ask(*command, f"--jobs={','.join(wanted)}")
-    except CardamageError:
-        return []
-    return [line.split("|") for line in found.stdout.splitlines() if line.strip()]
+        return subprocess.run(
+            command,
+            env=environment,
+            input=given,
+            stdin=None if given is not None else subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise UserError(
+            f"{command[0]} is not on this machine's path; submit from a login node of the cluster, "
+            f"or run here with --cluster local"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"{command[0]} gave no answer within {_TIMEOUT_S} s; try again when SLURM is well"
+        ) from None
 
 
-def _ask(*command: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    with _clean_environment():
-        try:
-            return subprocess.run(
-                command,
-                input=given,
-                capture_output=True,
-                text=True,
-                timeout=_TIMEOUT_S,
-                check=False,
-            )
-        except FileNotFoundError:
-            raise CardamageError(f"{command[0]} is not on this machine's path") from None
-        except subprocess.TimeoutExpired:
-            raise CardamageError(
-                f"{command[0]} gave no answer within {_TIMEOUT_S} s; is SLURM up?"
-            ) from None
-
-
-@contextmanager
-def _clean_environment() -> Iterator[None]:
-    """Hide what an enclosing allocation set: its children would take it for theirs."""
-    prefixes = ("SLURM_", "SBATCH_", "SRUN_", "PMI_", "PMIX_", "SALLOC_")
-    hidden = {
-        name: os.environ.pop(name)
-        for name in list(os.environ)
-        if name.startswith(prefixes) and name not in _KEPT
-    }
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
+def _minutes(text: str) -> int | None:
+    """Minutes of SLURM's ``days-hours:minutes:seconds``; None when there is no limit."""
+    found = _MINUTES.fullmatch(text)
+    if found is None:
+        return None
+    days, hours, minutes, _ = (int(part or 0) for part in found.groups())
+    return (days * 24 + hours) * 60 + minutes
 
 
 def _gist(text: str) -> str:
-    """The last telling line of what a SLURM command complained."""
+    """The telling line of what a SLURM command complained."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "error" in line.lower()] or lines or ["no reason given"]
-    return errors[0].removeprefix("sbatch: error: ").removeprefix("allocation failure: ")
+    telling = [line for line in lines if "failure" in line] or lines or ["it gives no reason"]
+    return re.sub(
+        r"^\w+: (error: )?|allocation failure: |Batch job submission failed: ", "", telling[0]
+    )

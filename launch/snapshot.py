@@ -74,6 +74,24 @@ def take_snapshot(run: RunPaths, tree: Path = CODE, found: Mapping[str, Any] | N
         ) from None
 
 
+def name_snapshot(run: RunPaths, tree: Path = CODE) -> Path:
+    """Where :func:`take_snapshot` would put the code as it is now; writes nothing.
+
+    Raises:
+        RunError: the tree is too large, or cannot be read.
+    """
+    tree = tree.resolve()
+    try:
+        entries = _entries(tree, run.root.resolve())
+        _check_size(tree, entries)
+        content_hash = _sum({name: _stand_in(tree, name, entries) for name in entries})
+    except OSError as error:
+        raise RunError(
+            f"{tree}: the code cannot be read ({error.strerror}: {error.filename})"
+        ) from None
+    return run.code / content_hash[:_HASH_CHARACTERS]
+
+
 def share_snapshot(snapshot: Path, run: RunPaths) -> Path:
     """Give a run the snapshot of another folder as a link in its ``code`` folder; returns the link.
 
@@ -191,6 +209,15 @@ def _copy(tree: Path, name: str, folder: Path, entries: Mapping[str, os.stat_res
     if is_program:
         copy.chmod(copy.stat().st_mode | 0o111)
     return _content(content, is_program=is_program)
+
+
+def _stand_in(tree: Path, name: str, entries: Mapping[str, os.stat_result]) -> str:
+    """What stands for an entry in the hash."""
+    source = tree / name
+    if source.is_symlink() and (target := _target(tree, source, entries)):
+        return f"link {target}"
+    is_program = bool(source.stat().st_mode & 0o100)
+    return _content(source.read_bytes(), is_program=is_program)
 
 
 def _target(tree: Path, link: Path, entries: Mapping[str, os.stat_result]) -> str | None:

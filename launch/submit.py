@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from cardamage.command_line import add_runs_dir, split_overrides
 from cardamage.console import console, start_logging
 from cardamage.errors import ExitStatus, run_program
-from cardamage.paths import STAGES
+from cardamage.paths import STAGES, RunPaths
 from cardamage.provenance import provenance, write_provenance
 from cardamage.runs import open_run
 from cardamage.stages import read_stage
+from cardamage.studies import is_study, open_study
 from launch.commands import Command, local_commands
 from launch.local import Launch, Outcome, run_here
-from launch.plan import RunPlan, choose_stages, make_plans
+from launch.plan import Node, Plan, RunPlan, choose_stages, make_plan
 from launch.preflight import check
-from launch.profiles import LOCAL, load_profile
+from launch.profiles import LocalProfile, SlurmProfile, default_profile, load_profile
 from launch.record import new_launch
 from launch.standing import standing
 
@@ -32,22 +34,38 @@ def main() -> None:
     configs, overrides = split_overrides(arguments.config)
     profile = load_profile(arguments.cluster)
     stages = choose_stages(arguments.stages)
-    plans = make_plans(configs, overrides, arguments.runs_dir, stages)
-    for plan in plans:
-        check(plan)
-    commands = [local_commands(plan, profile) for plan in plans]
+    plan = make_plan(configs, overrides, arguments.runs_dir, stages)
+    check((*plan.plans, *plan.comparisons))
+    for study in plan.studies:
+        print(study)
+    match profile:
+        case _ if not plan.plans and not plan.comparisons:
+            return
+        case LocalProfile():
+            _run_here(plan, profile, arguments)
+        case SlurmProfile():
+            _queue(plan.plans, profile, arguments)
+
+
+def _run_here(plan: Plan, profile: LocalProfile, arguments: argparse.Namespace) -> None:
+    """Run the stages on this machine, or say what would run."""
+    plans = (*plan.plans, *plan.comparisons)
+    commands = [local_commands(each, profile) for each in plans]
     if arguments.dry_run:
-        for plan, of_plan in zip(plans, commands, strict=True):
-            _describe(plan, of_plan, arguments.cluster)
+        for each, of_plan in zip(plans, commands, strict=True):
+            _describe(plan, each, of_plan, arguments.cluster)
         return
     start_logging()
     found = provenance()
-    for plan in plans:
-        open_run(plan.run, plan.experiment)
-        write_provenance(plan.run, found)
+    for each in plan.plans:
+        open_run(each.run, each.experiment)
+        write_provenance(each.run, found)
+    for study in plan.studies:
+        open_study(study.study, study.record)
+        write_provenance(study.study, found)
     launches = [
         Launch(
-            plan,
+            each,
             of_plan,
             new_launch(
                 profile.backend,
@@ -56,9 +74,23 @@ def main() -> None:
                 {stage: command.arguments for stage, command in of_plan.items()},
             ),
         )
-        for plan, of_plan in zip(plans, commands, strict=True)
+        for each, of_plan in zip(plans, commands, strict=True)
     ]
     sys.exit(run_here(launches, console, _announce))
+
+
+def _queue(plans: Sequence[RunPlan], profile: SlurmProfile, arguments: argparse.Namespace) -> None:
+    """Submit the stages to SLURM, or print what would be submitted."""
+    # What needs submitit, which takes 0.2 s to import.
+    from launch import follow, on_slurm  # noqa: PLC0415
+
+    if arguments.dry_run:
+        on_slurm.describe(plans, profile, arguments.cluster, arguments.max_running)
+        return
+    start_logging()
+    on_slurm.submit(plans, profile, arguments.cluster, arguments.max_running)
+    if arguments.follow:
+        sys.exit(follow.follow(plans, console))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,10 +101,15 @@ def _parser() -> argparse.ArgumentParser:
         "config",
         nargs="+",
         metavar="CONFIG | key=value",
-        help="YAML files or run directories, and overrides for all of them, as in optim.lr=3e-4",
+        help="YAML files of experiments, sweeps or studies, or directories of runs or studies; and "
+        "overrides for all of them, as in optim.lr=3e-4",
     )
     parser.add_argument(
-        "--cluster", default=LOCAL, metavar="NAME", help="a profile of configs/cluster/; local"
+        "--cluster",
+        default=default_profile(),
+        metavar="NAME",
+        help="a profile of configs/cluster/, or a file that ends in .yaml; default here: "
+        "%(default)s",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="print what would run, and change nothing"
@@ -82,20 +119,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_runs_dir(parser)
     parser.add_argument(
-        "--follow", action="store_true", help="show the progress; on this machine it always is"
+        "--max-running", type=int, metavar="N", help="so many runs of several may run at once"
+    )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="show the progress until the end; on this machine it always is shown",
     )
     return parser
 
 
-def _describe(plan: RunPlan, commands: dict[str, Command], cluster: str) -> None:
-    run = plan.run
-    print(f"{plan.experiment.name}")
-    print(f"  run directory: {run.root} ({'goes on' if run.config.is_file() else 'new'})")
+def _describe(plan: Plan, of_run: RunPlan, commands: dict[str, Command], cluster: str) -> None:
+    run = of_run.run
+    is_new = not (run.config.is_file() or is_study(run.root))
+    print(f"{of_run.experiment.name}")
+    print(f"  run directory: {run.root} ({'new' if is_new else 'goes on'})")
     print(f"  cluster: {cluster}; the stages run on this machine, one after another")
-    for number, job in enumerate(plan.jobs, start=1):
-        after = f"after {', '.join(job.needs)}" if job.needs else "needs nothing"
-        print(f"  {number}. {job.stage} ({after}): {standing(run, plan.experiment, job.stage)}")
+    for number, job in enumerate(of_run.jobs, start=1):
+        after = _in_words(run, plan.needs(of_run, job.stage))
+        print(f"  {number}. {job.stage} ({after}): {standing(run, of_run.experiment, job.stage)}")
         print(f"     {commands[job.stage]}")
+
+
+def _in_words(run: RunPaths, needs: Sequence[Node]) -> str:
+    words = [stage if run == other else f"{stage} of {other.root}" for other, stage in needs]
+    if len(words) > 3:
+        words = [f"{words[0]}, {words[1]}, ... and {words[-1]}, {len(words)} in all"]
+    return f"after {', '.join(words)}" if words else "needs nothing"
 
 
 def _announce(outcome: Outcome) -> None:
