@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,22 @@ _QUICK_BYTES = 16 << 20
 """Annotation files larger than this together take long to read; they are left to the pack stage."""
 
 
-def check(plan: RunPlan) -> None:
-    """Check one run.
+def check(plans: Iterable[RunPlan]) -> None:
+    """Check runs; a dataset that several pack is looked into once.
 
     Raises:
-        UserError: it cannot run; the message says why and what to do.
+        UserError: one cannot run; the message says why and what to do.
     """
-    _check_place(plan.run)
-    check_free(plan.run)
-    _check_upstream(plan)
-    if any(job.stage == "pack" for job in plan.jobs):
-        _check_source(plan.experiment.data)
+    looked_into: set[str] = set()
+    for plan in plans:
+        _check_place(plan.run)
+        check_free(plan.run)
+        _check_upstream(plan)
+        if plan.has("pack"):
+            data = plan.experiment.data
+            if (packing := json.dumps(data.packing())) not in looked_into:
+                _check_source(data)
+                looked_into.add(packing)
 
 
 def _check_place(run: RunPaths) -> None:
