@@ -9,18 +9,16 @@ only itself.
 from __future__ import annotations
 
 import itertools
-import shlex
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cardamage.config import Data
 from cardamage.paths import RunPaths
 from launch.batch_body import Work
 from launch.plan import RunPlan
 from launch.profiles import SlurmProfile
 from launch.sbatch import BatchJob
-from launch.standing import missing_stages
 
 _LARGEST_ARRAY = 1000
 
@@ -37,6 +35,15 @@ class Batches:
     jobs: tuple[BatchJob, ...]
     sharers: Mapping[Path, tuple[RunPaths, ...]]
 
+    def stages(self, run: RunPaths) -> dict[str, BatchJob]:
+        """The job of each stage of a run."""
+        found = {}
+        for job in self.jobs:
+            for work in job.works:
+                if work.run == run.root or (job.stage == "pack" and run in self._with(work.run)):
+                    found[work.stage] = job
+        return found
+
     def ids(self, submitted: Mapping[str, str]) -> dict[Path, dict[str, str]]:
         """The job of each stage of each run, by the run's root.
 
@@ -48,29 +55,49 @@ class Batches:
             for index, work in enumerate(job.works):
                 number = submitted[job.label]
                 name = f"{number}_{index}" if job.is_array else number
-                for root in (work.run, *(run.root for run in self._packed_with(job, work.run))):
+                others = self._with(work.run) if job.stage == "pack" else ()
+                for root in (work.run, *(run.root for run in others)):
                     found.setdefault(root, {})[work.stage] = name
         return found
 
-    def _packed_with(self, job: BatchJob, root: Path) -> tuple[RunPaths, ...]:
-        return self.sharers.get(root, ()) if job.stage == "pack" else ()
+    def _with(self, root: Path) -> tuple[RunPaths, ...]:
+        return self.sharers.get(root, ())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The report that compares the runs of a study, once they have ended.
+
+    Attributes:
+        name: of the study.
+        study: its folder.
+        needs: the roots of its runs that are tested in the same submission.
+    """
+
+    name: str
+    study: RunPaths
+    needs: frozenset[Path]
 
 
 def make_batches(
     plans: Sequence[RunPlan],
+    comparisons: Sequence[Comparison],
     profile: SlurmProfile,
     codes: Mapping[Path, Path],
     *,
+    name: str,
     folder: Path,
     max_array_size: int,
     max_running: int | None = None,
 ) -> Batches:
-    """The jobs of runs whose roots are absolute.
+    """The jobs of runs and studies whose roots are absolute.
 
     Args:
         plans: the runs and their stages.
+        comparisons: of studies.
         profile: the cluster.
-        codes: the snapshot of each run, by its root.
+        codes: the snapshot of each run and study, by its root.
+        name: what SLURM shows of arrays.
         folder: where the scripts of arrays lie; those of a single run lie in the run.
         max_array_size: an array's indices have to be below it.
         max_running: so many elements of an array may run at once; None for any.
@@ -79,88 +106,85 @@ def make_batches(
     sharers: dict[Path, tuple[RunPaths, ...]] = {}
     groups = _groups(plans)
     for number, group in enumerate(groups):
-        first, stages = group[0], _stages(group[0])
-        runs = [plan.run for plan in group]
+        first, stages = group[0], [job.stage for job in group[0].jobs]
         suffix = f"-{number}" if len(groups) > 1 else ""
         before: tuple[tuple[str, str], ...] = ()
         if "pack" in stages:
             label = f"pack{suffix}"
-            jobs.append(_packing_job(first, runs[1:], codes[first.run.root], label))
-            sharers[first.run.root] = tuple(runs[1:])
+            works = (Work(first.run.root, "pack", ("jobs/pack.py",)),)
+            packs = f"{first.experiment.name}-pack"
+            code = codes[first.run.root]
+            jobs.append(BatchJob(packs, "pack", works, code, first.run.slurm, label))
+            sharers[first.run.root] = tuple(plan.run for plan in group[1:])
             before = (("afterok", label),)
         chunks = list(_cut(group, min(max_array_size, _LARGEST_ARRAY)))
         for index, chunk in enumerate(chunks):
-            limit = None if max_running is None else _share(max_running, len(chunks), index)
+            lone = len(chunk) == 1
             jobs += _of_chunk(
                 chunk,
                 stages,
-                profile=profile,
-                codes=codes,
-                folder=folder,
+                code=codes[first.run.root],
+                name=chunk[0].experiment.name if lone else name,
+                folder=chunk[0].run.slurm if lone else folder,
+                parts=profile.test.jobs if lone else 1,
                 suffix=f"{suffix}-part{index}" if len(chunks) > 1 else suffix,
                 before=before,
-                limit=limit,
+                limit=None if max_running is None else _share(max_running, len(chunks), index),
             )
+    for comparison in comparisons:
+        root = comparison.study.root
+        needs = [job for job in jobs if job.stage == "test" and "parts" not in job.label]
+        needed = [job for job in needs if any(work.run in comparison.needs for work in job.works)]
+        jobs.append(
+            BatchJob(
+                f"{comparison.name}-report",
+                "report",
+                (Work(root, "report", ("jobs/report.py",)),),
+                codes[root],
+                comparison.study.slurm,
+                f"compare-{comparison.name}",
+                tuple(("afterany", job.label) for job in needed),
+            )
+        )
     return Batches(tuple(jobs), sharers)
-
-
-def _packing_job(plan: RunPlan, others: Sequence[RunPaths], code: Path, label: str) -> BatchJob:
-    also = ("--also", *(shlex.quote(str(other.root)) for other in others)) if others else ()
-    works = (Work(plan.run.root, "pack", ("jobs/pack.py", *also)),)
-    name = f"{plan.experiment.name}-pack"
-    return BatchJob(name, "pack", works, code, plan.run.slurm, label)
 
 
 def _of_chunk(
     chunk: Sequence[RunPlan],
     stages: Sequence[str],
     *,
-    profile: SlurmProfile,
-    codes: Mapping[Path, Path],
+    code: Path,
+    name: str,
     folder: Path,
+    parts: int,
     suffix: str,
     before: tuple[tuple[str, str], ...],
     limit: int | None,
 ) -> Iterator[BatchJob]:
     """Train, test and report of runs: single jobs for one run, arrays for several."""
-    lone, first = len(chunk) == 1, chunk[0]
-    name = first.experiment.name if lone else folder.name.lstrip(".")
-    code, where = codes[first.run.root], first.run.slurm if lone else folder
     for stage in stages:
         if stage == "pack":
             continue
-        if stage == "test" and lone and (parts := profile.test.jobs) > 1:
+        if stage == "test" and parts > 1:
             label = f"test-parts{suffix}"
-            works = tuple(_part(first.run, index, parts) for index in range(parts))
-            yield BatchJob(f"{name}-test-parts", stage, works, code, where, label, before)
+            works = tuple(_part(chunk[0].run, index, parts) for index in range(parts))
+            yield BatchJob(f"{name}-test-parts", stage, works, code, folder, label, before)
             before = (("afterany", label),)
         label = f"{stage}{suffix}"
         works = tuple(Work(plan.run.root, stage, (f"jobs/{stage}.py",)) for plan in chunk)
-        limited = None if lone else limit
-        yield BatchJob(f"{name}-{stage}", stage, works, code, where, label, before, limited)
-        before = (("afterok" if lone else "aftercorr", label),)
+        limited = limit if len(chunk) > 1 else None
+        yield BatchJob(f"{name}-{stage}", stage, works, code, folder, label, before, limited)
+        before = (("aftercorr" if len(chunk) > 1 else "afterok", label),)
 
 
 def _groups(plans: Sequence[RunPlan]) -> list[list[RunPlan]]:
     """Runs that can share jobs: those with the same stages to run, packed alike or packed."""
     groups: dict[tuple[tuple[str, ...], str], list[RunPlan]] = {}
     for plan in plans:
-        stages = _stages(plan)
-        data = _packing(plan.experiment.data) if "pack" in stages else ""
-        if stages:
-            groups.setdefault((stages, data), []).append(plan)
+        stages = tuple(job.stage for job in plan.jobs)
+        data = json.dumps(plan.experiment.data.packing()) if plan.has("pack") else ""
+        groups.setdefault((stages, data), []).append(plan)
     return list(groups.values())
-
-
-def _stages(plan: RunPlan) -> tuple[str, ...]:
-    """The stages to submit, in order: waiting in a queue to do nothing helps nobody."""
-    missing = missing_stages(plan.run, plan.experiment)
-    return tuple(job.stage for job in plan.jobs if job.stage in missing)
-
-
-def _packing(data: Data) -> str:
-    """What tells datasets apart before they are read: everything that packing depends on."""
-    return data.model_dump_json(exclude={"workers"})
 
 
 def _cut(group: Sequence[RunPlan], size: int) -> Iterator[Sequence[RunPlan]]:

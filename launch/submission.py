@@ -6,6 +6,7 @@ markers. The machine that submits may be switched off at once.
 
 from __future__ import annotations
 
+import hashlib
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,19 +16,21 @@ from typing import Any
 
 from cardamage.errors import CardamageError, RunError
 from cardamage.files import write_json, write_text
-from cardamage.paths import RunPaths
+from cardamage.paths import RunPaths, StudyPaths
 from cardamage.provenance import write_provenance
 from cardamage.runs import open_run
 from cardamage.stages import StageRecord, read_stage, write_stage
+from cardamage.studies import open_study
 from launch import slurm
-from launch.batches import Batches, make_batches
+from launch.batches import Batches, Comparison, make_batches
 from launch.local import cancel_waiting
-from launch.plan import RunPlan
+from launch.plan import Plan, RunPlan, StudyPlan
 from launch.profiles import SlurmProfile, SlurmStage
 from launch.record import LaunchRecord, claim, new_launch, release
 from launch.sbatch import BatchJob, absolute, render
 from launch.slurm import Site
 from launch.snapshot import name_snapshot, share_snapshot, take_snapshot
+from launch.standing import missing_stages
 
 _SHARED_MEMORY = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - where runs must not be
 
@@ -37,46 +40,87 @@ class Submission:
     """Runs on their way to a cluster.
 
     Attributes:
-        plans: the runs, their roots absolute.
+        plans: the runs that have something to do, their roots absolute; then the comparisons of
+            studies, as runs whose only stage is the report.
+        studies: the studies, their folders absolute.
         profile: the cluster.
         cluster: the profile's name.
         batches: the jobs.
     """
 
     plans: tuple[RunPlan, ...]
+    studies: tuple[StudyPlan, ...]
     profile: SlurmProfile
     cluster: str
     batches: Batches
 
 
 def plan_submission(
-    plans: Sequence[RunPlan],
+    plan: Plan,
     profile: SlurmProfile,
     cluster: str,
     site: Site,
     *,
     max_running: int | None = None,
 ) -> Submission:
-    """What would be submitted; writes nothing.
+    """What would be submitted: the stages that have something to do; writes nothing.
 
     Raises:
         RunError: a run directory has a name that cannot be handed to a job.
     """
-    there = [replace(plan, run=RunPaths(absolute(plan.run.root))) for plan in plans]
-    for plan in there:
-        _check_name(plan.run)
-    snapshot = name_snapshot(there[0].run).name
-    codes = {plan.run.root: plan.run.code / snapshot for plan in there}
-    folder = there[0].run.root.parent / f".{there[0].experiment.name}-and-{len(there) - 1}-more"
+    runs = [missing for each in plan.plans if (missing := _missing(each)).jobs]
+    studies = [replace(s, study=StudyPaths(absolute(s.study.root))) for s in plan.studies]
+    comparisons = [
+        replace(study.comparison, run=study.study) for study in studies if study.comparison
+    ]
+    both = (*runs, *comparisons)
+    if not both:
+        return Submission((), tuple(studies), profile, cluster, Batches((), {}))
+    for each in both:
+        _check_name(each.run)
+    tested = {each.run.root for each in runs if each.has("test")}
+    snapshot = name_snapshot(both[0].run).name
+    name, folder = _place_of_arrays(both, studies)
     batches = make_batches(
-        there,
+        runs,
+        [
+            Comparison(
+                study.record.name,
+                study.study,
+                frozenset(tested & {absolute(member.run.root) for member in study.plans}),
+            )
+            for study in studies
+            if study.comparison
+        ],
         profile,
-        codes,
+        {each.run.root: each.run.code / snapshot for each in both},
+        name=name,
         folder=folder,
         max_array_size=site.max_array_size,
         max_running=max_running,
     )
-    return Submission(tuple(there), profile, cluster, batches)
+    return Submission(both, tuple(studies), profile, cluster, batches)
+
+
+def _missing(plan: RunPlan) -> RunPlan:
+    """What is missing of a run: waiting in a queue to do nothing helps nobody."""
+    missing = missing_stages(plan.run, plan.experiment)
+    jobs = tuple(job for job in plan.jobs if job.stage in missing)
+    return replace(plan, run=RunPaths(absolute(plan.run.root)), jobs=jobs)
+
+
+def _place_of_arrays(plans: Sequence[RunPlan], studies: Sequence[StudyPlan]) -> tuple[str, Path]:
+    """What arrays are called, and where their scripts and the links to the logs lie.
+
+    The folder is that of these very runs: while jobs of theirs wait or run, no other submission
+    may have one of them, so nothing leads their output elsewhere.
+    """
+    roots = "\n".join(sorted(str(plan.run.root) for plan in plans))
+    unique = hashlib.sha256(roots.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    if studies:
+        return studies[0].record.name, studies[0].study.slurm / unique
+    name = f"{plans[0].experiment.name}-and-{len(plans) - 1}-more"
+    return name, plans[0].run.root.parent / ".submissions" / unique
 
 
 def check(submission: Submission, site: Site) -> None:
@@ -127,13 +171,14 @@ def submit(
     submitted: dict[str, str] = {}
     try:
         for plan in plans:
-            open_run(plan.run, plan.experiment)
-            write_provenance(plan.run, found)
-            record = new_launch("slurm", submission.cluster, command, _commands(plan.run, batches))
+            _open(plan, submission.studies, found)
+            stages = batches.stages(plan.run)
+            commands = {stage: ["sbatch", str(job.script)] for stage, job in stages.items()}
+            record = new_launch("slurm", submission.cluster, command, commands)
             claim(plan.run, record)
             claimed.append((plan.run, record))
         for plan in plans:
-            _prepare(plan, batches)
+            _prepare(plan.run, batches)
         for job in batches.jobs:
             _write(job, submission.profile)
         for job in batches.jobs:
@@ -176,9 +221,9 @@ def _said_otherwise(job: BatchJob, profile: SlurmProfile) -> list[str]:
 
 def _in_words(asked: SlurmStage) -> str:
     words = [f"partition {asked.partition}"] if asked.partition else []
-    words += [f"{asked.nodes} nodes", f"{asked.tasks} tasks a node"]
-    words += [f"{asked.gpus_per_node} GPUs a node"] if asked.gpus_per_node else []
-    words += [f"{asked.cpus_per_task} CPUs a task"]
+    words += [f"nodes {asked.nodes}", f"tasks per node {asked.tasks}"]
+    words += [f"GPUs per node {asked.gpus_per_node}"] if asked.gpus_per_node else []
+    words += [f"CPUs per task {asked.cpus_per_task}"]
     words += [f"{asked.mem_gb:g} GiB a node"] if asked.mem_gb else []
     return ", ".join([*words, f"{asked.time_minutes} minutes"])
 
@@ -202,27 +247,24 @@ def _check_place(run: RunPaths) -> None:
         )
 
 
-def _commands(run: RunPaths, batches: Batches) -> dict[str, list[str]]:
-    """The command of each stage of a run, as ``launch.json`` keeps it."""
-    return {
-        work.stage: ["sbatch", str(job.script)]
-        for job in batches.jobs
-        for work in job.works
-        if work.run == run.root
-        or (job.stage == "pack" and run in batches.sharers.get(work.run, ()))
-    }
+def _open(plan: RunPlan, studies: Sequence[StudyPlan], found: dict[str, Any]) -> None:
+    """Make the directory of a run or study."""
+    study = next((study for study in studies if study.study == plan.run), None)
+    if study:
+        open_study(study.study, study.record)
+    else:
+        open_run(plan.run, plan.experiment)
+    write_provenance(plan.run, found)
 
 
-def _prepare(plan: RunPlan, batches: Batches) -> None:
+def _prepare(run: RunPaths, batches: Batches) -> None:
     """Set the markers to ``waiting``, and start counting anew."""
-    run = plan.run
     run.slurm.mkdir(exist_ok=True)
     run.logs.mkdir(exist_ok=True)
     run.sharers.unlink(missing_ok=True)
-    for stage in _commands(run, batches):
+    for stage in batches.stages(run):
         run.starts(stage).unlink(missing_ok=True)
-        before = read_stage(run, stage)
-        write_stage(run, StageRecord(stage, attempts=before.attempts))
+        write_stage(run, StageRecord(stage, attempts=read_stage(run, stage).attempts))
     if others := batches.sharers.get(run.root):
         write_json(run.sharers, [str(other.root) for other in others])
 

@@ -44,7 +44,7 @@ def main() -> None:
         case LocalProfile():
             _run_here(plan, profile, arguments)
         case SlurmProfile():
-            _queue(plan.plans, profile, arguments)
+            _queue(plan, profile, arguments)
 
 
 def _run_here(plan: Plan, profile: LocalProfile, arguments: argparse.Namespace) -> None:
@@ -79,18 +79,18 @@ def _run_here(plan: Plan, profile: LocalProfile, arguments: argparse.Namespace) 
     sys.exit(run_here(launches, console, _announce))
 
 
-def _queue(plans: Sequence[RunPlan], profile: SlurmProfile, arguments: argparse.Namespace) -> None:
+def _queue(plan: Plan, profile: SlurmProfile, arguments: argparse.Namespace) -> None:
     """Submit the stages to SLURM, or print what would be submitted."""
     # What needs submitit, which takes 0.2 s to import.
     from launch import follow, on_slurm  # noqa: PLC0415
 
     if arguments.dry_run:
-        on_slurm.describe(plans, profile, arguments.cluster, arguments.max_running)
+        on_slurm.describe(plan, profile, arguments.cluster, arguments.max_running)
         return
     start_logging()
-    on_slurm.submit(plans, profile, arguments.cluster, arguments.max_running)
-    if arguments.follow:
-        sys.exit(follow.follow(plans, console))
+    submitted = on_slurm.submit(plan, profile, arguments.cluster, arguments.max_running)
+    if arguments.follow and submitted.plans:
+        sys.exit(follow.follow(submitted.plans, console))
 
 
 def _parser() -> argparse.ArgumentParser:
