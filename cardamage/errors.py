@@ -8,7 +8,10 @@ The tree::
     │   ├── DataError       a dataset, an annotation, an image, a shard
     │   ├── RunError        a run directory: in use, unwritable, of another config, incomplete
     │   └── CheckpointError a checkpoint: missing, damaged, of another model
+    ├── MachineFault        exit 1: the machine's doing, so another start may do
     └── Stopped             exit 75: stopped on request after saving; the same command goes on
+
+A process that got nowhere for too long ends with 76: see :mod:`cardamage.training.watchdog`.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ class ExitStatus(IntEnum):
     FAILED = 1
     USER_ERROR = 2
     STOPPED = 75
+    HUNG = 76
 
 
 class CardamageError(Exception):
@@ -56,6 +60,10 @@ class RunError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged or belongs to another model."""
+
+
+class MachineFault(CardamageError):  # noqa: N818 - no error of this software
+    """Something was killed or cannot be reached: the same start may do, perhaps elsewhere."""
 
 
 class Stopped(CardamageError):  # noqa: N818 - not an error of anybody's

@@ -7,7 +7,7 @@ same images meet in one forward pass on any number of them and the counts are eq
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -64,6 +64,7 @@ def evaluate(
     batch_size: int,
     workers: int,
     map_samples: Sequence[int] = (),
+    after_batch: Callable[[], object] = lambda: None,
 ) -> Evaluation:
     """Evaluate every sample of a split exactly once, over all processes together.
 
@@ -76,6 +77,7 @@ def evaluate(
         batch_size: images per forward pass.
         workers: decoding threads.
         map_samples: sample numbers whose predicted maps are returned.
+        after_batch: called after every batch of this process.
 
     Raises:
         CardamageError: a sample was missed or seen twice; a defect, never expected.
@@ -99,6 +101,7 @@ def evaluate(
             for row, sample in enumerate(batch.samples.tolist()):
                 if sample in wanted:
                     maps.append((sample, predicted[row].to(torch.uint8).cpu().numpy()))
+            after_batch()
     model.train(was_training)
     rows = tally.gather(accelerator)
     if rows["positions"].tolist() != list(range(len(reader))):

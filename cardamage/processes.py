@@ -7,6 +7,7 @@ kernel counts it, they name one process for good.
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -14,10 +15,20 @@ _UNKNOWN_BIRTH = "unknown"
 
 
 def count_cores() -> int:
-    """Cores that this process may use, which on a shared machine are not all there are."""
+    """How many cores this process may use, which on a shared machine are not all there are."""
+    return len(usable_cores())
+
+
+def usable_cores() -> list[int]:
+    """The numbers of the cores that this process may use, ascending."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def node_name() -> str:
+    """This machine's name, in a SLURM job the one that SLURM gives it."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def birth(pid: int) -> str | None:

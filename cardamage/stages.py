@@ -16,10 +16,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from cardamage.errors import CardamageError, ExitStatus, RunError, Stopped, UserError
+from cardamage.errors import (
+    CardamageError,
+    ExitStatus,
+    MachineFault,
+    RunError,
+    Stopped,
+    UserError,
+)
 from cardamage.files import write_json
 from cardamage.paths import RunPaths
 from cardamage.processes import birth, is_alive
+from cardamage.signals import heed_usr2
 
 State = Literal["waiting", "running", "done", "failed", "stopped", "cancelled"]
 
@@ -40,7 +48,8 @@ class StageRecord:
         job_id: the SLURM job, where there is one.
         exit_status: what the last attempt ended with.
         error: its last error, one line.
-        error_class: ``user`` (the same input fails again), ``stopped`` or ``fault``.
+        error_class: ``user`` and ``final``: the same start would fail again, by a mistake of the
+            user's or not; ``stopped``; ``fault``: anything else, so another start may do.
         output: what the next stages need, such as the folder of the shards.
     """
 
@@ -55,7 +64,7 @@ class StageRecord:
     job_id: str | None = None
     exit_status: int | None = None
     error: str | None = None
-    error_class: Literal["user", "stopped", "fault"] | None = None
+    error_class: Literal["user", "final", "stopped", "fault"] | None = None
     output: dict[str, Any] = field(default_factory=dict)
 
 
@@ -108,10 +117,12 @@ def require(run: RunPaths, stage: str, command: str) -> StageRecord:
 def running(run: RunPaths, stage: str, *, main_process: bool = True) -> Iterator[dict[str, Any]]:
     """Keep a stage's marker true while the body runs; yields the dict that becomes ``output``.
 
-    Processes other than the main one write nothing.
+    Processes other than the main one write nothing. In all of them SIGUSR2, where it was held back,
+    is heeded from here on.
     """
     output: dict[str, Any] = {}
     if not main_process:
+        heed_usr2()
         yield output
         return
     record = StageRecord(
@@ -126,6 +137,7 @@ def running(run: RunPaths, stage: str, *, main_process: bool = True) -> Iterator
     )
     write_stage(run, record)
     try:
+        heed_usr2()
         yield output
     except BaseException as error:
         write_stage(run, _ended(record, error))
@@ -143,19 +155,20 @@ def now() -> str:
 
 def _ended(record: StageRecord, error: BaseException) -> StageRecord:
     text = " ".join(str(error).split()) or type(error).__name__
+    ended = replace(record, ended=now(), error=text, state="failed")
     match error:
         case Stopped() | KeyboardInterrupt():
-            ended = replace(record, state="stopped", exit_status=ExitStatus.STOPPED)
-            return replace(ended, ended=now(), error=text, error_class="stopped")
+            ended = replace(ended, state="stopped")
+            return replace(ended, exit_status=ExitStatus.STOPPED, error_class="stopped")
         case UserError():
-            status, error_class = ExitStatus.USER_ERROR, "user"
+            return replace(ended, exit_status=ExitStatus.USER_ERROR, error_class="user")
+        case MachineFault():
+            return replace(ended, exit_status=ExitStatus.FAILED, error_class="fault")
         case CardamageError():
-            status, error_class = ExitStatus.FAILED, "fault"
+            return replace(ended, exit_status=ExitStatus.FAILED, error_class="final")
         case _:
-            status, error_class = ExitStatus.FAILED, "fault"
             text = f"{type(error).__name__}: {text}"
-    ended = replace(record, state="failed", exit_status=status, ended=now(), error=text)
-    return replace(ended, error_class="user" if error_class == "user" else "fault")
+            return replace(ended, exit_status=ExitStatus.FAILED, error=text, error_class="fault")
 
 
 def _damaged(path: Path) -> RunError:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from cardamage.signals import hold_usr2
+
+if __name__ == "__main__":
+    hold_usr2()  # before imports that take seconds
+
 import argparse
 import shlex
 from collections.abc import Sequence
@@ -11,13 +16,14 @@ from cardamage.command_line import add_runs_dir, split_overrides
 from cardamage.config import Experiment
 from cardamage.console import start_logging
 from cardamage.errors import ConfigError, RunError, run_program
-from cardamage.paths import RunPaths
+from cardamage.paths import STAGES, RunPaths, StudyPaths
 from cardamage.report.comparison import comparison_report
 from cardamage.report.page import publish
 from cardamage.report.results import load_run
 from cardamage.report.run import run_report
 from cardamage.runs import resolve
-from cardamage.stages import require, running
+from cardamage.stages import read_stage, require, running
+from cardamage.studies import StudyRecord, is_study, read_study
 
 
 def main() -> None:
@@ -31,7 +37,8 @@ def main() -> None:
         "runs",
         nargs="+",
         metavar="RUN",
-        help="a run directory or its YAML file; then key=value, as in test.select_by=loss",
+        help="a run directory or its YAML file, or the folder of one study; then key=value, as in "
+        "test.select_by=loss",
     )
     parser.add_argument("--out", type=Path, help="folder of the report; default: RUN/report")
     add_runs_dir(parser)
@@ -43,6 +50,9 @@ def main() -> None:
             f"{overrides[0]} cannot be laid over {len(targets)} runs at once; leave it out, or "
             f"name one run"
         )
+    if len(targets) == 1 and is_study(targets[0]):
+        print(report_study(StudyPaths(targets[0])))
+        return
     runs = [find_run(target, overrides, arguments.runs_dir) for target in targets]
     match runs:
         case [(experiment, run)]:
@@ -82,6 +92,52 @@ def report_several(runs: Sequence[tuple[Experiment, RunPaths]], out: Path | None
         raise ConfigError(f"{twice} is given twice; name each run once")
     loaded = [load_run(run, experiment) for experiment, run in runs]
     return publish(comparison_report(loaded), out)
+
+
+def report_study(study: StudyPaths) -> Path:
+    """Compare the runs of a study: all of them, and those that it wants compared further.
+
+    Raises:
+        UserError: a run is not trained or not tested, or the report cannot be written.
+    """
+    with running(study, "report") as output:
+        record = read_study(study)
+        check_tested(study, record)
+        loaded = {}
+        for name in record.runs:
+            experiment, run = resolve(study.run(name).root)
+            loaded[name] = load_run(run, experiment)
+        pages = {
+            comparison.name: publish(
+                comparison_report([loaded[name] for name in comparison.runs]),
+                study.comparison(comparison.name),
+            )
+            for comparison in record.compare
+        }
+        page = publish(comparison_report(list(loaded.values())), study.report)
+        output["page"] = str(page)
+        output["comparisons"] = {name: str(path) for name, path in pages.items()}
+    return page
+
+
+def check_tested(study: StudyPaths, record: StudyRecord) -> None:
+    """Make sure that every run of a study is tested.
+
+    Raises:
+        RunError: some are not.
+    """
+    lacking = []
+    for name in record.runs:
+        states = ((stage, read_stage(study.run(name), stage).state) for stage in STAGES[:3])
+        if found := next((f"{name} ({stage} {s})" for stage, s in states if s != "done"), None):
+            lacking.append(found)
+    if lacking:
+        named = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
+        raise RunError(
+            f"{len(lacking)} of {len(record.runs)} runs of {record.name} are not tested: {named}; "
+            f"submit {shlex.quote(record.source)} again, which runs what is missing, or compare "
+            f"the others with `python jobs/report.py RUN... --out DIR`"
+        )
 
 
 def find_run(target: Path, overrides: Sequence[str], runs_dir: Path) -> tuple[Experiment, RunPaths]:

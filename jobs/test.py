@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from cardamage.signals import hold_usr2
+
+if __name__ == "__main__":
+    hold_usr2()  # before imports that take seconds
+
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 from accelerate import Accelerator
 
@@ -10,8 +18,8 @@ from cardamage.command_line import experiment_parser
 from cardamage.config import Experiment
 from cardamage.console import EventLog, Progress, log, start_logging
 from cardamage.data.shards import ShardReader
-from cardamage.distributed import start_accelerator
-from cardamage.errors import RunError, run_program
+from cardamage.distributed import check_placement, start_accelerator
+from cardamage.errors import ConfigError, RunError, run_program
 from cardamage.evaluate import evaluate
 from cardamage.files import sha256_of
 from cardamage.models import build_model
@@ -23,36 +31,85 @@ from cardamage.stages import require, running
 from cardamage.tables import Row, write_table
 from cardamage.training.checkpoint import check_belongs, load_checkpoint, load_weights
 from cardamage.training.losses import build_loss
+from cardamage.training.watchdog import Watchdog, limit_from_environment
 
 
 def main() -> None:
     """Parse the command line and test."""
-    arguments = experiment_parser(__doc__, example="test.split=valid").parse_intermixed_args()
+    parser = experiment_parser(__doc__, example="test.split=valid")
+    parser.add_argument(
+        "--part",
+        type=Part.parse,
+        default=Part(),
+        metavar="I/K",
+        help="of K parts of the checkpoints test only part I, from 0, and write no table; "
+        "several machines may do so at once, and the same command without it ends the stage",
+    )
+    arguments = parser.parse_intermixed_args()
     experiment, run = resolve(arguments.config, arguments.overrides, arguments.runs_dir)
-    accelerator = start_accelerator(experiment.train.mixed_precision, run.slurm)
+    accelerator = start_accelerator(experiment.train.mixed_precision)
     start_logging(main_process=accelerator.is_main_process)
+    check_placement(accelerator)
     if accelerator.is_main_process:
         open_run(run, experiment)
     accelerator.wait_for_everyone()
-    with running(run, "test", main_process=accelerator.is_main_process) as output:
+    part, split = arguments.part, experiment.test.split
+    with running(run, part.stage, main_process=accelerator.is_main_process) as output:
         require(run, "train", f"`accelerate launch jobs/train.py {run.root}`")
-        test(experiment, run, accelerator)
-        split = experiment.test.split
-        output.update(split=split, checkpoints=len(run.finished_checkpoints()))
-        if accelerator.is_main_process:
+        checkpoints = dict(list(run.finished_checkpoints().items())[part.number :: part.parts])
+        test(experiment, run, accelerator, checkpoints, part)
+        output.update(split=split, checkpoints=len(checkpoints))
+        if accelerator.is_main_process and part.is_all:
+            rows = [table_row(run, split, epoch) for epoch in checkpoints]
+            write_table(run.test_table(split), rows)
             print(run.test_table(split))
     accelerator.end_training()
 
 
-def test(experiment: Experiment, run: RunPaths, accelerator: Accelerator) -> None:
-    """Test the checkpoints that have no result yet, then write the table of all.
+@dataclass(frozen=True)
+class Part:
+    """A part of the checkpoints: every one of ``parts``, beginning with ``number``, from 0."""
+
+    number: int = 0
+    parts: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """The part written as ``I/K``.
+
+        Raises:
+            ConfigError: there is no such part.
+        """
+        number, _, parts = text.partition("/")
+        if not (number.isdecimal() and parts.isdecimal() and int(number) < int(parts)):
+            raise ConfigError(f'--part "{text}": give I/K with I from 0 to K-1, as in 0/4')
+        return cls(int(number), int(parts))
+
+    @property
+    def is_all(self) -> bool:
+        """Whether this is the whole stage."""
+        return self.parts == 1
+
+    @property
+    def stage(self) -> str:
+        """The name of its marker."""
+        return "test" if self.is_all else f"test.{self.number}"
+
+
+def test(
+    experiment: Experiment,
+    run: RunPaths,
+    accelerator: Accelerator,
+    checkpoints: dict[int, Path],
+    part: Part,
+) -> None:
+    """Test those checkpoints that have no result yet.
 
     Raises:
         UserError: the shards or a checkpoint cannot serve.
     """
     split, is_main = experiment.test.split, accelerator.is_main_process
     (reader,) = packed_splits(run, experiment, split)
-    checkpoints = run.finished_checkpoints()
     todo = [epoch for epoch in checkpoints if not is_tested(run, reader, split, epoch)]
     accelerator.wait_for_everyone()  # every process has looked before any of them writes
     log.info(
@@ -66,13 +123,17 @@ def test(experiment: Experiment, run: RunPaths, accelerator: Accelerator) -> Non
         build_model(experiment.model, len(reader.class_names)), evaluation_mode=True
     )
     map_samples = spread(len(reader), experiment.test.overlays)
-    with Progress(
-        "test",
-        len(todo) * len(reader),
-        "images",
-        events=EventLog(run.events, enabled=is_main),
-        enabled=is_main,
-    ) as progress:
+    with (
+        Watchdog(limit_from_environment()) as watchdog,
+        Progress(
+            "test",
+            len(todo) * len(reader),
+            "images",
+            # Parts go on at once, and not one of them knows how far the stage is.
+            events=EventLog(run.events, enabled=is_main and part.is_all),
+            enabled=is_main,
+        ) as progress,
+    ):
         for epoch in todo:
             path = checkpoints[epoch]
             checkpoint = load_checkpoint(path)
@@ -86,6 +147,7 @@ def test(experiment: Experiment, run: RunPaths, accelerator: Accelerator) -> Non
                 batch_size=experiment.evaluation_batch_size,
                 workers=experiment.data.workers,
                 map_samples=map_samples,
+                after_batch=watchdog.pet,
             )
             progress.advance(len(reader), epoch=epoch)
             result = TestResult(
@@ -101,9 +163,6 @@ def test(experiment: Experiment, run: RunPaths, accelerator: Accelerator) -> Non
             )
             if is_main:
                 write_result(run.test_counts(split, epoch), result)
-    if is_main:
-        rows = [table_row(run, split, epoch) for epoch in checkpoints]
-        write_table(run.test_table(split), rows)
 
 
 def is_tested(run: RunPaths, reader: ShardReader, split: str, epoch: int) -> bool:

@@ -6,6 +6,11 @@ epoch the steps, the validation, and what is written.
 
 from __future__ import annotations
 
+from cardamage.signals import hold_usr2
+
+if __name__ == "__main__":
+    hold_usr2()  # before imports that take seconds
+
 from contextlib import closing, nullcontext
 
 import torch
@@ -17,7 +22,7 @@ from cardamage.command_line import experiment_parser
 from cardamage.config import Experiment, SegNet, TorchvisionModel
 from cardamage.console import EventLog, Progress, log, start_logging
 from cardamage.data.loader import load
-from cardamage.distributed import start_accelerator
+from cardamage.distributed import check_placement, start_accelerator
 from cardamage.errors import CardamageError, ConfigError, Stopped, run_program
 from cardamage.evaluate import evaluate, normalise
 from cardamage.models import build_model
@@ -39,14 +44,16 @@ from cardamage.training.record import (
 )
 from cardamage.training.resume import Training
 from cardamage.training.stopping import StopRequests
+from cardamage.training.watchdog import Watchdog, limit_from_environment
 
 
 def main() -> None:
     """Parse the command line and train."""
     arguments = experiment_parser(__doc__, example="optim.lr=3e-4").parse_intermixed_args()
     experiment, run = resolve(arguments.config, arguments.overrides, arguments.runs_dir)
-    accelerator = start_accelerator(experiment.train.mixed_precision, run.slurm)
+    accelerator = start_accelerator(experiment.train.mixed_precision)
     start_logging(main_process=accelerator.is_main_process)
+    check_placement(accelerator)
     if accelerator.is_main_process:
         open_run(run, experiment)
         write_provenance(run)
@@ -101,6 +108,7 @@ def train(
     events = EventLog(run.events, enabled=is_main)
     last_step = plan.steps_until(settings.epochs)
     with (
+        Watchdog(limit_from_environment()) as watchdog,
         SampleRecord(run, train_split, plan.process, enabled=settings.record_samples) as record,
         progress_of(training, plan, last_step, events) as progress,
         closing(
@@ -122,6 +130,7 @@ def train(
                     raise Stopped(f"saved at step {training.step}, in epoch {epoch}")
                 train_step(training, plan, loss_of, clock, record)
                 progress.advance(plan.batch_size, epoch=epoch)
+                watchdog.pet()
             seen = training.tally.gather(accelerator)
             speed = clock.stop()
             check_finite(seen["loss"], epoch, experiment)
@@ -132,6 +141,7 @@ def train(
                 accelerator,
                 batch_size=experiment.evaluation_batch_size,
                 workers=experiment.data.workers,
+                after_batch=watchdog.pet,
             )
             train_scores = metrics.scores(seen["counts"].numpy(), seen["loss"].numpy(), names)
             val_scores = metrics.scores(validation.counts, validation.loss, names)

@@ -15,6 +15,9 @@ from accelerate.state import AcceleratorState
 ROOT = Path(__file__).parents[1]
 
 
+_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+
+
 class Program:
     """Runs the project's programs from a folder of its own and keeps what they printed."""
 
@@ -64,7 +67,7 @@ class Program:
         """Run ``script`` as its own main program, but in this process: torch is imported once."""
         argv = [script, *map(str, args)]
         output, errors = io.StringIO(), io.StringIO()
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        handlers = {number: signal.getsignal(number) for number in _STOPPING}
         with (
             contextlib.chdir(self.folder),
             pytest.MonkeyPatch.context() as patch,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cardamage.errors import CardamageError, ConfigError, RunError, Stopped
+from cardamage.errors import CardamageError, ConfigError, MachineFault, RunError, Stopped
 from cardamage.paths import RunPaths
 from cardamage.stages import (
     StageRecord,
@@ -49,7 +49,8 @@ def test_done_stage(run: RunPaths):
     ("error", "state", "exit_status", "error_class", "text"),
     [
         (ConfigError("lr is 0;\n  give more"), "failed", 2, "user", "lr is 0; give more"),
-        (CardamageError("the disk is full"), "failed", 1, "fault", "the disk is full"),
+        (CardamageError("the disk is full"), "failed", 1, "final", "the disk is full"),
+        (MachineFault("a process was killed"), "failed", 1, "fault", "a process was killed"),
         (ValueError("bad"), "failed", 1, "fault", "ValueError: bad"),
         (KeyError(), "failed", 1, "fault", "KeyError: KeyError"),
         (Stopped("saved"), "stopped", 75, "stopped", "saved"),

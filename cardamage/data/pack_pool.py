@@ -18,7 +18,7 @@ from cardamage.console import Progress
 from cardamage.data.make_shard import MadeShard, Recipe, ShardTask, make_shard
 from cardamage.data.pool import interrupts_held, spawned_pool
 from cardamage.data.source import ImageSource
-from cardamage.errors import CardamageError
+from cardamage.errors import MachineFault
 
 SMALL = 100
 """Fewer images than this are packed before a second process would have started."""
@@ -46,18 +46,19 @@ def make_shards(
     Raises:
         DataError: as :func:`~cardamage.data.make_shard.make_shard`; what was being made is gone
             then, and the other processes have ended.
-        CardamageError: a process was killed.
+        MachineFault: a process was killed.
     """
     workers = min(workers, len(tasks))
     if workers <= 1 or sum(len(task.records) for task in tasks) < SMALL:
         return [make_shard(task, source, recipe, progress.advance) for task in tasks]
     context = multiprocessing.get_context("spawn")
-    shared = _Shared(context.Event(), context.Value("Q", 0))
+    with interrupts_held():  # making these starts a process that keeps track of them
+        shared = _Shared(context.Event(), context.Value("Q", 0))
     pool = spawned_pool(workers, _initialize, (source, recipe, shared))
     try:
         return _drive(pool, tasks, workers, shared, progress)
     except BrokenProcessPool:
-        raise CardamageError(
+        raise MachineFault(
             "a packing process was killed, perhaps for want of memory; the same command goes on"
         ) from None
     finally:

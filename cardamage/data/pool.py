@@ -1,4 +1,4 @@
-"""A pool of processes that leaves interrupts to the main process and ends when that ends.
+"""A pool of processes that leaves signals to the main process and ends when that ends.
 
 Processes are spawned, not forked: a fork would copy the locks of whatever threads the caller has.
 """
@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+
+_NOT_THEIRS = (signal.SIGINT, signal.SIGUSR2)
 
 
 def spawned_pool(
@@ -33,8 +35,8 @@ def spawned_pool(
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back while processes start: they inherit this until they ignore it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Hold Ctrl-C and SIGUSR2 back while processes start: they inherit this, then ignore both."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_THEIRS)
     try:
         yield
     finally:
@@ -42,8 +44,9 @@ def interrupts_held() -> Iterator[None]:
 
 
 def _initialize(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    for number in _NOT_THEIRS:  # a terminal and SLURM send them to every process
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_THEIRS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if initializer:
         initializer(*initargs)

@@ -18,7 +18,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
 from cardamage.errors import CheckpointError
-from cardamage.files import publish
+from cardamage.files import publish, write_json
 from cardamage.paths import RunPaths
 from cardamage.tables import Row
 from cardamage.tally import Tally
@@ -69,6 +69,7 @@ class Training:
             }
             with publish(_path(run)) as aside:
                 torch.save(state, aside)
+            write_json(run.progress, {"epoch": len(self.rows), "step": self.step})
         self.accelerator.wait_for_everyone()
 
     def take_up(self, run: RunPaths) -> bool:

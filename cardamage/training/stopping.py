@@ -19,10 +19,15 @@ from cardamage.console import log
 
 
 class StopRequests:
-    """Turns SIGTERM, SIGINT and SIGUSR2 into a flag; a second SIGINT interrupts at once."""
+    """Turns SIGTERM, SIGINT and SIGUSR2 into a flag; a second SIGINT interrupts at once.
+
+    Once it was agreed to stop, SIGTERM and SIGUSR2 are ignored to the end of the process: SLURM
+    sends SIGTERM to a process whose neighbours have ended, and it may be writing its last word.
+    """
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._asked: signal.Signals | None = None
+        self._agreed = False
         self._pid = os.getpid()
         self._group: Any = None
         if accelerator.num_processes > 1:
@@ -38,15 +43,17 @@ class StopRequests:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            is_over = self._agreed and number != signal.SIGINT
+            signal.signal(number, signal.SIG_IGN if is_over else handler)
 
     def agreed(self) -> bool:
         """Whether any process was asked to stop; every process gets the same answer."""
-        if self._group is None:
-            return self._asked is not None
-        flag = torch.tensor([int(self._asked is not None)])
-        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX, group=self._group)
-        return bool(flag.item())
+        self._agreed = self._asked is not None
+        if self._group is not None:
+            flag = torch.tensor([int(self._agreed)])
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX, group=self._group)
+            self._agreed = bool(flag.item())
+        return self._agreed
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._pid:  # a forked child inherits handlers

@@ -103,7 +103,7 @@ def test_no_workers(program: Program, config: Path) -> None:
     assert not (program.folder / "runs").exists()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGKILL])
 def test_stopped_halfway_it_goes_on(program: Program, how: signal.Signals) -> None:
     sizes = {"train": 160, "valid": 2, "test": 2}
     write_export(program.folder / "cars", sizes=sizes)
@@ -119,8 +119,8 @@ def test_stopped_halfway_it_goes_on(program: Program, how: signal.Signals) -> No
         start_new_session=True,
     )
     first = wait_for_shard(program.folder / "shards")
-    if how == signal.SIGINT:
-        os.killpg(process.pid, how)  # as a terminal does: to the workers too
+    if how in (signal.SIGINT, signal.SIGUSR2):
+        os.killpg(process.pid, how)  # as a terminal and SLURM do: to the workers too
     else:
         process.send_signal(how)
     _, printed = process.communicate(timeout=60)  # and the workers let go of the pipes

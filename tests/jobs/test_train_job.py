@@ -106,7 +106,7 @@ def test_a_run_trained_further_equals_one_trained_in_one_go(trained):
     assert same_training(run_of(trained), run_of(trained, "pieces"))
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
 def test_a_run_stopped_within_an_epoch_goes_on_as_if_it_had_not_been(trained, how):
     name = "stopped"
     trained.succeeds("jobs/pack.py", "toy.yaml", f"name={name}")
@@ -126,6 +126,9 @@ def test_a_run_stopped_within_an_epoch_goes_on_as_if_it_had_not_been(trained, ho
     assert process.returncode == 75, errors
     assert "Traceback" not in errors
     assert read_stage(run, "train").state == "stopped"
+    saved = json.loads(run.progress.read_text())
+    assert saved["step"] > 0
+    assert saved["epoch"] == len(run.finished_checkpoints())
     trained.succeeds("jobs/train.py", "toy.yaml", f"name={name}", f"train.epochs={EPOCHS}")
     assert same_training(run_of(trained), run)
 
@@ -204,6 +207,28 @@ def test_only_checkpoints_without_a_result_are_tested_again(trained):
     assert after[3] > before[3]
     assert run.test_table("test").read_text() == table
     assert [row["epoch"] for row in csv.DictReader(table.splitlines())] == ["1", "2", "3"]
+
+
+def test_parts_of_the_checkpoints_are_tested_apart_and_then_collected(trained):
+    run = run_of(trained)
+    more = ("toy.yaml", f"train.epochs={EPOCHS}")
+    trained.succeeds("jobs/test.py", *more, "--part", "1/2")
+    assert [epoch for epoch in (1, 2, 3) if run.test_counts("test", epoch).exists()] == [2]
+    assert read_stage(run, "test.1").output == {"split": "test", "checkpoints": 1}
+    assert read_stage(run, "test").state == "waiting"
+    trained.succeeds("jobs/test.py", *more, "--part", "0/2")
+    assert not run.test_table("test").exists()
+    before = [run.test_counts("test", epoch).stat().st_mtime_ns for epoch in (1, 2, 3)]
+    trained.succeeds("jobs/test.py", *more)
+    assert [run.test_counts("test", epoch).stat().st_mtime_ns for epoch in (1, 2, 3)] == before
+    with run.test_table("test").open() as stream:
+        assert [row["epoch"] for row in csv.DictReader(stream)] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("part", ["2/2", "-1/2", "1", "a/b", "0/0"])
+def test_a_part_that_is_none_is_refused(toy, part):
+    line = toy.refuses("jobs/test.py", "toy.yaml", f"--part={part}")
+    assert line == f'error: --part "{part}": give I/K with I from 0 to K-1, as in 0/4'
 
 
 def test_bfloat16_trains_on_a_cpu(toy):
