@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from cardamage.errors import CardamageError, ExitStatus, RunError, UserError
+from cardamage.errors import CardamageError, ExitStatus, RunError
 from cardamage.paths import STAGES, RunPaths
 from cardamage.stages import now, read_stage, write_stage
 from launch.job_queue import (
@@ -23,7 +24,7 @@ from launch.job_queue import (
 )
 from launch.local import cancel_waiting
 from launch.overview import all_runs
-from launch.record import LaunchRecord, read_launch
+from launch.record import LaunchRecord, unfinished_jobs
 from launch.stop import Request, ask
 
 _POLL_S = 0.5
@@ -84,23 +85,12 @@ def _own_jobs(wanted: Sequence[SlurmRun]) -> dict[RunPaths, list[str]]:
     for folder in {root.parent for root in named}:
         for other in all_runs(folder):
             if other.root.resolve() not in named:
-                needed.update(_jobs_of(other))
+                with suppress(RunError):
+                    needed.update(unfinished_jobs(other))
     return {
         one.run: [job for job in reversed(one.launch.jobs.values()) if job not in needed]
         for one in wanted
     }
-
-
-def _jobs_of(run: RunPaths) -> list[str]:
-    """The jobs of a run that has something to do yet."""
-    try:
-        launch = read_launch(run)
-        done = [stage for stage in STAGES if read_stage(run, stage).state in ("done", "cancelled")]
-    except UserError:
-        return []
-    if launch is None:
-        return []
-    return [job for stage in STAGES if stage not in done for job in launch.jobs_of(stage)]
 
 
 def _end(jobs: Sequence[str], request: Request, timeout_s: float) -> None:

@@ -80,10 +80,12 @@ class Queue:
     Attributes:
         jobs: by id, elements of arrays as ``123_4``.
         problem: why SLURM did not answer, one line; None when it did.
+        asked: the ids it was asked about.
     """
 
     jobs: Mapping[str, JobState] = field(default_factory=dict)
     problem: str | None = None
+    asked: frozenset[str] = frozenset()
 
     def find(self, job: str) -> JobState | None:
         """A job's state; of a whole array that of the element that has the most to do yet."""
@@ -117,10 +119,11 @@ def ask_queue(jobs: Iterable[str]) -> Queue:
         numbers = ",".join(dict.fromkeys(job.partition("_")[0] for job in wanted))
         found = _run(*command, f"--Format={fields}", f"--jobs={numbers}", timeout_s=_QUEUE_S)
     except CardamageError as error:
-        return Queue(problem=str(error))
+        return Queue(problem=str(error), asked=frozenset(wanted))
     if found.returncode != 0 and "Invalid job id" not in found.stderr:
-        return Queue(problem=f"squeue failed: {_first_line(found.stderr)}")
-    return Queue(parse_queue(found.stdout))
+        problem = f"squeue failed: {_first_line(found.stderr)}"
+        return Queue(problem=problem, asked=frozenset(wanted))
+    return Queue(parse_queue(found.stdout), asked=frozenset(wanted))
 
 
 def ask_accounting(queue: Queue, jobs: Iterable[str]) -> Queue:

@@ -18,8 +18,9 @@ from cardamage.errors import DataError, RunError
 from cardamage.labels import Category, map_categories
 from cardamage.paths import SPLITS, RunPaths
 from cardamage.stages import read_stage
+from launch.job_queue import ask_queue
 from launch.plan import RunPlan
-from launch.record import check_free
+from launch.record import check_free, unfinished_jobs
 
 _QUICK_BYTES = 16 << 20
 """Annotation files larger than this together take long to read; they are left to the pack stage."""
@@ -32,9 +33,11 @@ def check(plans: Iterable[RunPlan]) -> None:
         UserError: one cannot run; the message says why and what to do.
     """
     looked_into: set[str] = set()
+    plans = list(plans)
+    queue = ask_queue(job for plan in plans for job in unfinished_jobs(plan.run))
     for plan in plans:
         _check_place(plan.run)
-        check_free(plan.run)
+        check_free(plan.run, queue)
         _check_upstream(plan)
         if plan.has("pack"):
             data = plan.experiment.data

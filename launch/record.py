@@ -17,6 +17,7 @@ from cardamage.files import write_json
 from cardamage.paths import STAGES, RunPaths
 from cardamage.processes import birth, is_alive, with_environment
 from cardamage.stages import is_lost, now, read_stage
+from launch.job_queue import Queue, ask_queue
 
 TAG = "CARDAMAGE_LAUNCH"
 """The environment variable that every process of a launch carries; its value is the tag."""
@@ -105,11 +106,32 @@ def is_elsewhere(launch: LaunchRecord | None) -> bool:
     return launch is not None and not launch.ended and launch.host != socket.gethostname()
 
 
-def check_free(run: RunPaths) -> None:
-    """Make sure that nobody else is at work on a run.
+def unfinished_jobs(run: RunPaths) -> dict[str, str]:
+    """The SLURM jobs that may still work for a run, and the stage of each.
 
     Raises:
-        RunError: a launcher or a stage of it runs.
+        RunError: a file that tells is damaged.
+    """
+    launch = read_launch(run)
+    if launch is None or not launch.jobs:
+        return {}
+    return {
+        job: stage
+        for stage in STAGES
+        if read_stage(run, stage).state not in ("done", "cancelled")
+        for job in launch.jobs_of(stage)
+    }
+
+
+def check_free(run: RunPaths, queue: Queue | None = None) -> None:
+    """Make sure that nobody else is at work on a run.
+
+    Args:
+        run: the run.
+        queue: what SLURM said of :func:`unfinished_jobs` a moment ago; it is asked where needed.
+
+    Raises:
+        RunError: a launcher, a stage or a job of it runs or waits.
     """
     launch = read_launch(run)
     cancel = f"wait for it, or stop it: python launch/cancel.py {run.root}"
@@ -122,9 +144,10 @@ def check_free(run: RunPaths) -> None:
             f"{run.root} is being run already, by process {launch.pid} on {launch.host}; wait for "
             f"it, or cancel it there; if that machine is gone, delete {run.launch}"
         )
+    _check_jobs(run, queue, cancel)
     for stage in STAGES:
         record = read_stage(run, stage)
-        if record.state != "running" or is_lost(record):
+        if record.state != "running" or is_lost(record) or (launch and launch.jobs_of(stage)):
             continue
         where = f"stage {stage} of {run.root} is running already, as process {record.pid}"
         if record.host == socket.gethostname():
@@ -140,21 +163,44 @@ def check_free(run: RunPaths) -> None:
         )
 
 
+def _check_jobs(run: RunPaths, queue: Queue | None, cancel: str) -> None:
+    jobs = unfinished_jobs(run)
+    if queue is None or not queue.asked.issuperset(jobs):
+        queue = ask_queue(jobs)
+    for job, stage in jobs.items():
+        state = queue.find(job)
+        if state and state.is_there:
+            how = "queued" if state.is_queued else "running"
+            raise RunError(
+                f"{run.root} is being run already: stage {stage} is {how} as job {job}; {cancel}"
+            )
+        if queue.problem and read_stage(run, stage).state != "failed":
+            raise RunError(
+                f"{run.root}: nobody can tell whether job {job} still works for stage {stage}: "
+                f"{queue.problem}; try again on the cluster, or if it is gone, delete {run.launch}"
+            )
+
+
 def tagged(tag: str) -> list[int]:
     """The processes of this machine that were started by the launch with that tag."""
     return with_environment(TAG, tag)
 
 
-def claim(run: RunPaths, launch: LaunchRecord) -> None:
+def claim(run: RunPaths, launch: LaunchRecord, queue: Queue | None = None) -> None:
     """Take a run for this launch, unless somebody else has it.
 
     Of two launchers that come at the same moment one is refused.
+
+    Args:
+        run: the run.
+        launch: the launch.
+        queue: as for :func:`check_free`.
 
     Raises:
         RunError: a launcher or a stage of it runs.
     """
     with _locked(run.root):
-        check_free(run)
+        check_free(run, queue)
         run.cancel_request.unlink(missing_ok=True)
         write_json(run.launch, asdict(launch))
 

@@ -20,7 +20,7 @@ from cardamage.paths import STAGES, RunPaths
 from cardamage.runs import open_run
 from cardamage.stages import StageRecord, now, read_stage, write_stage
 from launch.job_queue import Queue, ask_accounting, ask_queue
-from launch.record import new_launch, read_launch
+from launch.record import check_free, new_launch, read_launch
 
 pytestmark = pytest.mark.slurm
 
@@ -272,7 +272,7 @@ def test_queue_tells_elements_of_arrays_apart(watched):
     assert queue.find(f"{array}_2").reason == "JobArrayTaskLimit"
     assert queue.find(array).is_running
     assert queue.find("999999") is None
-    assert ask_queue(["999999"]) == Queue()
+    assert ask_queue(["999999"]).problem is None
 
 
 def test_logs_follows_a_stage_across_a_requeue(watched):
@@ -374,3 +374,22 @@ def test_interrupting_logs_ends_it_quietly(watched):
         following.stderr.readline()
         following.send_signal(signal.SIGINT)
         assert following.wait(timeout=20) == 0
+
+
+def test_run_that_slurm_works_for_cannot_be_submitted_again(watched):
+    run = watched.submit(pack="works", options=("--hold",))
+    job = read_launch(run).jobs["pack"]
+    error = watched.program.refuses("launch/submit.py", run.root, "--cluster", "local")
+    assert f"is being run already: stage pack is queued as job {job}" in error
+    watched.slurm.output("scancel", job)
+    write_stage(run, StageRecord("pack", state="running", host="n7"))  # it left no word
+    check_free(run)
+
+
+def test_without_slurm_a_run_that_was_queued_is_not_submitted_again(watched, tmp_path: Path):
+    run = watched.submit(pack="works", options=("--hold",))
+    error = watched.program.refuses(
+        "launch/submit.py", run.root, "--cluster", "local", **elsewhere(tmp_path)
+    )
+    assert "nobody can tell whether job" in error
+    assert f"delete {run.launch}" in error
