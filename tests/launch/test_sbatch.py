@@ -1,0 +1,208 @@
+"""The text of batch scripts; no SLURM is needed, and bash reads what SLURM would run."""
+
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launch.batch_body import Work
+from launch.profiles import SlurmProfile
+from launch.sbatch import BatchJob, render
+
+WEIRD = Path("/shared/a 'weird' \"run\" 100% $HOME é")
+
+
+def profile(**keys: object) -> SlurmProfile:
+    return SlurmProfile.model_validate({"backend": "slurm", **keys})
+
+
+def job(*roots: Path, stage: str = "train", **more: object) -> BatchJob:
+    works = tuple(Work(root, stage, (f"jobs/{stage}.py",)) for root in roots)
+    folder = roots[0] / "slurm"
+    return BatchJob(f"x-{stage}", stage, works, roots[0] / "code" / "abc", folder, stage, **more)
+
+
+def options(text: str) -> dict[str, str]:
+    """The options of the ``#SBATCH`` lines as SLURM reads them."""
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("#SBATCH "):
+            (word,) = shlex.split(line.removeprefix("#SBATCH "))
+            name, _, value = word.removeprefix("--").partition("=")
+            found[name] = value
+    return found
+
+
+def run_body(text: str, folder: Path, then: str, **env: str) -> str:
+    """What bash prints that runs the values and functions of a script, and then some lines."""
+    body, found, _ = text.partition("\nattempt begin || exit\n")
+    assert found
+    environment = {"PATH": f"{folder}:/usr/bin:/bin", "SLURM_JOB_ID": "7", **env}
+    result = subprocess.run(
+        ["bash", "-c", f"{body}\n{then}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return result.stdout
+
+
+def test_every_key_of_a_stage_is_asked_for():
+    asked = {
+        "partition": "gpu,long",
+        "account": "thesis",
+        "qos": "high",
+        "constraint": "a100|h100",
+        "exclude": "n[3-5]",
+        "nodes": 2,
+        "gpus_per_node": 4,
+        "cpus_per_task": 8,
+        "mem_gb": 1.5,
+        "time_minutes": 90,
+        "extra": {"reservation": "course", "exclusive": True, "no_kill": False},
+    }
+    text = render(job(WEIRD), profile(train=asked, save_seconds=45))
+    assert options(text) == {
+        "job-name": "x-train",
+        "partition": "gpu,long",
+        "account": "thesis",
+        "qos": "high",
+        "constraint": "a100|h100",
+        "exclude": "n[3-5]",
+        "nodes": "2",
+        "ntasks-per-node": "4",
+        "gpus-per-node": "4",
+        "cpus-per-task": "8",
+        "mem": "1536M",
+        "time": "90",
+        "reservation": "course",
+        "exclusive": "",
+        "requeue": "",
+        "kill-on-invalid-dep": "yes",
+        "open-mode": "append",
+        "signal": "USR2@45",
+        "chdir": str(Path.cwd()),
+        "output": str(WEIRD / "logs" / "train.log").replace("%", "%%"),
+    }
+
+
+def test_what_is_left_out_is_left_to_the_site():
+    found = options(render(job(WEIRD), profile()))
+    assert not {"partition", "account", "qos", "mem", "wckey", "gpus-per-node"} & set(found)
+
+
+def test_a_weird_path_reaches_the_program_whole(tmp_path: Path):
+    text = render(job(WEIRD), profile())
+    then = 'printf "%s\\n" "$run" "$code" "$script" "$stage" "$PYTHONPATH" "$CARDAMAGE_RENDEZVOUS"'
+    code = f"{WEIRD}/code/abc"
+    assert run_body(text, tmp_path, then).splitlines() == [
+        str(WEIRD),
+        code,
+        f"{WEIRD}/slurm/train.sbatch",
+        "train",
+        code,
+        f"{WEIRD}/slurm",
+    ]
+    (srun,) = [line for line in text.splitlines() if line.startswith("srun ")]
+    program = tmp_path / "srun"
+    program.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    program.chmod(0o755)
+    assert run_body(text, tmp_path, srun.removesuffix("&")).splitlines() == [
+        "--unbuffered",
+        "--kill-on-bad-exit=1",
+        "--wait=60",
+        "--export=ALL",
+        "--cpus-per-task=2",
+        sys.executable,
+        "-P",
+        "-u",
+        f"{code}/jobs/train.py",
+        str(WEIRD),
+    ]
+
+
+def test_elements_of_an_array_find_their_runs_and_logs(tmp_path: Path):
+    runs = [tmp_path / "a 100%", tmp_path / "b"]
+    array = replace(job(*runs), folder=tmp_path / "100% all")
+    text = render(array, profile())
+    assert options(text)["array"] == "0-1"
+    assert options(text)["output"] == f"{tmp_path}/100%% all/train-%a.log"
+    environment = {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "1"}
+    found = run_body(text, tmp_path, 'printf "%s\\n" "$run" "$stage" "$job"', **environment)
+    assert found.splitlines() == [str(runs[1]), "train", "12_1"]
+    assert array.links() == {
+        tmp_path / "100% all" / "train-0.log": runs[0] / "logs" / "train.log",
+        tmp_path / "100% all" / "train-1.log": runs[1] / "logs" / "train.log",
+    }
+
+
+def test_so_many_of_an_array_run_at_once(tmp_path: Path):
+    array = job(tmp_path / "a", tmp_path / "b", max_running=1)
+    assert options(render(array, profile()))["array"] == "0-1%1"
+
+
+def test_variables_of_the_profile_and_of_the_job(tmp_path: Path):
+    given = profile(
+        environment={"HF_HOME": "/a b"},
+        setup=["MODULE=loaded"],
+        train={"cpus_per_task": 3, "setup": ["MODULE=$MODULE-twice"]},
+        watchdog_minutes=2,
+    )
+    then = 'echo "$HF_HOME, $MODULE, $OMP_NUM_THREADS, $CARDAMAGE_WATCHDOG_S, $ACCELERATE_USE_CPU"'
+    text = render(job(WEIRD), given)
+    assert run_body(text, tmp_path, then) == "/a b, loaded-twice, 3, 120, true\n"
+    assert run_body(text, tmp_path, "echo $OMP_NUM_THREADS", OMP_NUM_THREADS="1") == "1\n"
+    on_gpus = render(job(WEIRD), profile(train={"gpus_per_node": 2}))
+    assert "ACCELERATE_USE_CPU" not in on_gpus
+
+
+def test_parts_of_testing_have_markers_and_logs_of_their_own(tmp_path: Path):
+    works = tuple(
+        Work(tmp_path, f"test.{i}", ("jobs/test.py", "--part", '"$SLURM_ARRAY_TASK_ID/2"'))
+        for i in range(2)
+    )
+    parts = BatchJob("x", "test", works, tmp_path / "code", tmp_path / "slurm", "test-parts")
+    text = render(parts, profile())
+    environment = {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "1"}
+    assert run_body(text, tmp_path, "echo $stage", **environment) == "test.1\n"
+    assert '"$code/jobs/test.py" "$run" --part "$SLURM_ARRAY_TASK_ID/2" &' in text
+    assert parts.links()[tmp_path / "slurm" / "test-parts-1.log"].name == "test.1.log"
+
+
+@pytest.mark.parametrize("runtime", ["apptainer", "pyxis"])
+def test_stages_run_in_a_container_and_slurms_commands_outside(runtime: str):
+    container = {
+        "runtime": runtime,
+        "image": "/images/car damage.sif",
+        "mounts": ["/data:/data"],
+        "options": ["--nv"] if runtime == "apptainer" else ["--no-container-mount-home"],
+        "python": "/opt/python",
+    }
+    text = render(job(Path("/runs/x")), profile(container=container))
+    attempt, srun = (
+        next(line.strip() for line in text.splitlines() if program in line)
+        for program in ("launch/attempt.py", "jobs/train.py")
+    )
+    inside = 'env PYTHONPATH="$code" /opt/python -P -u '
+    assert inside in attempt
+    assert inside in srun
+    binds = ["/runs/x:/runs/x", "/runs/x/code/abc:/runs/x/code/abc", f"{Path.cwd()}:{Path.cwd()}"]
+    if runtime == "apptainer":
+        mounts = " ".join(f"--bind {bind}" for bind in [*binds, "/data:/data"])
+        prefix = f"apptainer exec --nv {mounts} '/images/car damage.sif' "
+        assert attempt.startswith(prefix)
+        assert prefix in srun
+    else:
+        options = f"'--container-image=/images/car damage.sif' --container-mounts={','.join(binds)}"
+        assert attempt.startswith(f"srun --nodes=1 --ntasks=1 --overlap {options}")
+        assert f"{options},/data:/data --no-container-mount-home env" in srun
+    assert "\n  scontrol requeue" in text
+
+
+def test_bash_understands_the_script():
+    text = render(job(WEIRD), profile())
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
