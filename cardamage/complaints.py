@@ -109,10 +109,11 @@ def _locate(
     """
     keys: list[str] = []
     holder: type[BaseModel] | None = None
-    options, elements = [root], list[type[BaseModel]]()
+    options: list[type[BaseModel]] = [root]
+    elements: list[type[BaseModel]] | None = None
     for part in location:
-        if elements:
-            options, elements = elements, []
+        if elements is not None:
+            options, elements = elements, None
             if isinstance(part, int):
                 keys[-1] += f"[{part}]"
             else:
@@ -125,17 +126,17 @@ def _locate(
         keys.append(str(part))
         field = holder.model_fields.get(str(part))
         options = _sections(field.annotation) if field else []
-        elements = _elements(field.annotation) if field else []
+        elements = _elements(field.annotation) if field else None
     return keys, holder
 
 
-def _elements(annotation: Any) -> list[type[BaseModel]]:
-    """The section classes of the elements of a list or mapping of sections."""
-    if get_origin(annotation) is Annotated:
-        return _elements(get_args(annotation)[0])
-    if get_origin(annotation) in (list, dict):
+def _elements(annotation: Any) -> list[type[BaseModel]] | None:
+    """The section classes of the values of a mapping, or of a list of sections; None for others."""
+    if get_origin(annotation) is dict:
         return _sections(get_args(annotation)[-1])
-    return []
+    if get_origin(annotation) is list:
+        return _sections(get_args(annotation)[-1]) or None
+    return None
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:
