@@ -84,8 +84,10 @@ class StudyPlan:
             named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
             done = runs - len(missing)
             return f"{self.record.name}: {done} of {runs} runs are complete; to do: {named}"
-        left = "only their comparison is missing" if self.comparison else "nothing is missing"
-        return f"{self.record.name}: all {runs} runs are complete; {left}"
+        if self.comparison:
+            return f"{self.record.name}: all {runs} runs are complete; their comparison is missing"
+        page = read_stage(self.study, "report").output.get("page", "nothing is missing")
+        return f"{self.record.name}: all {runs} runs are complete; {page}"
 
 
 Node = tuple[RunPaths, str]
@@ -279,15 +281,22 @@ def _plan_study(found: _FoundStudy, stages: Sequence[str]) -> StudyPlan:
         plans.append(RunPlan(experiment, run, jobs))
     folder, record = found.folder, found.record
     comparison = None
-    if "report" in stages and len(plans) > 1:
-        is_same = folder.record.is_file() and read_study(folder) == record
-        is_done = read_stage(folder, "report").state == "done"
-        if any(plan.jobs for plan in plans) or not (is_same and is_done):
-            # The experiment is there for what is shown while it runs: the study's name.
-            shown = plans[0].experiment.model_copy(update={"name": record.name})
-            script = (str(JOBS / "report.py"), str(folder.root))
-            comparison = RunPlan(shown, folder, (StageJob("report", script, needs=()),))
+    is_wanted = "report" in stages and len(plans) > 1
+    if is_wanted and (any(plan.jobs for plan in plans) or not _is_compared(folder, record, plans)):
+        # The experiment is there for what is shown while it runs: the study's name.
+        shown = plans[0].experiment.model_copy(update={"name": record.name})
+        script = (str(JOBS / "report.py"), str(folder.root))
+        comparison = RunPlan(shown, folder, (StageJob("report", script, needs=()),))
     return StudyPlan(folder, record, tuple(plans), comparison)
+
+
+def _is_compared(folder: StudyPaths, record: StudyRecord, plans: Sequence[RunPlan]) -> bool:
+    """Whether the comparison is there, of these very runs and made after they were tested."""
+    report = read_stage(folder, "report")
+    if report.state != "done" or not report.started:
+        return False
+    tested = [read_stage(plan.run, "test").ended or "" for plan in plans]
+    return read_study(folder) == record and max(tested) <= report.started
 
 
 def _jobs(run: RunPaths, stages: Sequence[str]) -> tuple[StageJob, ...]:
