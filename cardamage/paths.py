@@ -114,9 +114,9 @@ class RunPaths:
         return self.slurm / f"{stage}.starts.json"
 
     @property
-    def sharers(self) -> Path:
-        """The run directories that are packed together with this one."""
-        return self.slurm / "sharers.json"
+    def resubmitted(self) -> Path:
+        """Jobs submitted anew where SLURM may not queue them again: ``old new`` a line."""
+        return self.slurm / "resubmitted"
 
     @property
     def logs(self) -> Path:

@@ -117,11 +117,9 @@ def end(run: RunPaths, stage: str, limit: int, status: int) -> ExitStatus:
         record = _never_began(record, start, run, status)
         write_stage(run, record)
     if record.state == "done":
-        _share(run, record)
         return ExitStatus.DONE
     if record.state == "failed" and record.error_class not in ("fault", None):
         _drop_later(run, stage)
-        _share(run, record)
         return ExitStatus(record.exit_status or ExitStatus.FAILED)
     if record.state == "running":
         record = replace(record, ended=now(), error=_how_it_ended(log, status))
@@ -194,7 +192,7 @@ def _missing_upstream(run: RunPaths, stage: str) -> str | None:
 def _saved(run: RunPaths) -> list[int]:
     """The epoch and step that training saved last."""
     try:
-        saved = json.loads((run.resume / "progress.json").read_text(encoding="utf-8"))
+        saved = json.loads(run.progress.read_text(encoding="utf-8"))
         return [int(saved["epoch"]), int(saved["step"])]
     except (OSError, ValueError, KeyError, TypeError):
         return [0, 0]
@@ -218,7 +216,6 @@ def _give_up(run: RunPaths, record: StageRecord, limit: int) -> ExitStatus:
     failed = replace(failed, exit_status=ExitStatus.FAILED)
     write_stage(run, failed)
     _drop_later(run, record.stage)
-    _share(run, failed)
     return ExitStatus.FAILED
 
 
@@ -228,17 +225,6 @@ def _drop_later(run: RunPaths, stage: str) -> None:
         record = read_stage(run, name)
         if record.state == "waiting":
             write_stage(run, replace(record, state="cancelled", ended=now()))
-
-
-def _share(run: RunPaths, record: StageRecord) -> None:
-    """Give the runs that share this run's shards the marker of packing too."""
-    if record.stage != "pack" or not run.sharers.is_file():
-        return
-    for root in json.loads(run.sharers.read_text(encoding="utf-8")):
-        other = RunPaths(Path(root))
-        write_stage(other, replace(record, attempts=read_stage(other, "pack").attempts + 1))
-        if record.state == "failed":
-            _drop_later(other, "pack")
 
 
 def _never_began(record: StageRecord, start: Start, run: RunPaths, status: int) -> StageRecord:

@@ -43,6 +43,7 @@ resubmit() {  # where a job may not be requeued: submit it anew, and let those b
   ) || return
   new=${new%%;*}${task:+_$task}
   for id in $after; do scontrol update JobId="$id" Dependency="afterok:$new"; done
+  echo "$job $new" >> "$run/slurm/resubmitted"
   echo "resubmitted as job $new"
   exit 75
 }
@@ -78,7 +79,7 @@ class Work:
     Attributes:
         run: the run directory; absolute.
         stage: the stage, which names the marker and the log: ``test.3`` for a part of ``test``.
-        program: the program and its arguments after the run, the program relative to the code.
+        program: the program relative to the code, and its arguments after the run as shell text.
     """
 
     run: Path

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,11 +112,13 @@ def make_batches(
         before: tuple[tuple[str, str], ...] = ()
         if "pack" in stages:
             label = f"pack{suffix}"
-            works = (Work(first.run.root, "pack", ("jobs/pack.py",)),)
+            others = tuple(plan.run for plan in group[1:])
+            also = ("--also", *(shlex.quote(str(run.root)) for run in others)) if others else ()
+            works = (Work(first.run.root, "pack", ("jobs/pack.py", *also)),)
             packs = f"{first.experiment.name}-pack"
             code = codes[first.run.root]
             jobs.append(BatchJob(packs, "pack", works, code, first.run.slurm, label))
-            sharers[first.run.root] = tuple(plan.run for plan in group[1:])
+            sharers[first.run.root] = others
             before = (("afterok", label),)
         chunks = list(_cut(group, min(max_array_size, _LARGEST_ARRAY)))
         for index, chunk in enumerate(chunks):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cardamage.errors import CardamageError, RunError
-from cardamage.files import write_json, write_text
+from cardamage.files import write_text
 from cardamage.paths import RunPaths, StudyPaths
 from cardamage.provenance import write_provenance
 from cardamage.runs import open_run
@@ -23,10 +23,11 @@ from cardamage.stages import StageRecord, read_stage, write_stage
 from cardamage.studies import open_study
 from launch import slurm
 from launch.batches import Batches, Comparison, make_batches
+from launch.job_queue import ask_queue
 from launch.local import cancel_waiting
 from launch.plan import Plan, RunPlan, StudyPlan
 from launch.profiles import SlurmProfile, SlurmStage
-from launch.record import LaunchRecord, claim, new_launch, release
+from launch.record import LaunchRecord, claim, new_launch, release, unfinished_jobs
 from launch.sbatch import BatchJob, absolute, render
 from launch.slurm import Site
 from launch.snapshot import name_snapshot, share_snapshot, take_snapshot
@@ -169,13 +170,14 @@ def submit(
         share_snapshot(snapshot, plan.run)
     claimed: list[tuple[RunPaths, LaunchRecord]] = []
     submitted: dict[str, str] = {}
+    queue = ask_queue(job for plan in plans for job in unfinished_jobs(plan.run))
     try:
         for plan in plans:
             _open(plan, submission.studies, found)
             stages = batches.stages(plan.run)
             commands = {stage: ["sbatch", str(job.script)] for stage, job in stages.items()}
             record = new_launch("slurm", submission.cluster, command, commands)
-            claim(plan.run, record)
+            claim(plan.run, record, queue)
             claimed.append((plan.run, record))
         for plan in plans:
             _prepare(plan.run, batches)
@@ -261,12 +263,9 @@ def _prepare(run: RunPaths, batches: Batches) -> None:
     """Set the markers to ``waiting``, and start counting anew."""
     run.slurm.mkdir(exist_ok=True)
     run.logs.mkdir(exist_ok=True)
-    run.sharers.unlink(missing_ok=True)
     for stage in batches.stages(run):
         run.starts(stage).unlink(missing_ok=True)
         write_stage(run, StageRecord(stage, attempts=read_stage(run, stage).attempts))
-    if others := batches.sharers.get(run.root):
-        write_json(run.sharers, [str(other.root) for other in others])
 
 
 def _write(job: BatchJob, profile: SlurmProfile) -> None:
