@@ -32,9 +32,9 @@ def main() -> None:
     )
     add_runs_dir(parser)
     arguments = parser.parse_intermixed_args()
-    if arguments.stage is not None and arguments.stage not in STAGES:
-        raise ConfigError(f'"{arguments.stage}" is no stage; there are: {", ".join(STAGES)}')
     run = find_run(arguments.run, arguments.runs_dir)
+    if arguments.stage is not None and arguments.stage not in (known := _stages(run)):
+        raise ConfigError(f'"{arguments.stage}" is no stage; there are: {", ".join(known)}')
     of_run = overview(run)
     stage = arguments.stage or latest_stage(of_run.stages)
     if stage is None and arguments.follow:
@@ -48,6 +48,13 @@ def main() -> None:
     except KeyboardInterrupt:
         if not arguments.follow:  # Ctrl-C is how one stops following
             raise
+
+
+def _stages(run: RunPaths) -> list[str]:
+    """The stages, and the parts of them that are SLURM jobs of their own, such as ``test.3``."""
+    launch = read_launch(run)
+    parts = [stage for stage in launch.jobs if stage not in STAGES] if launch else []
+    return [*STAGES, *parts]
 
 
 def print_log(run: RunPaths, stage: str, *, follow: bool) -> None:
@@ -73,7 +80,7 @@ def print_log(run: RunPaths, stage: str, *, follow: bool) -> None:
 
 def is_to_come(of_run: RunOverview, stage: str) -> bool:
     """Whether a stage runs, waits for a launcher that is at work, or will be queued again."""
-    of_stage = of_run.stages[stage]
+    of_stage = of_run.stages[stage.partition(".")[0]]
     if of_run.queue_problem:
         # SLURM may come back; only these are final without its word.
         return of_stage.state not in ("done", "failed", "cancelled")
@@ -100,8 +107,13 @@ class _Watch:
 
     def _say_what_it_waits_for(self, of_run: RunOverview) -> None:
         """Tell once why there is nothing to read yet."""
-        of_stage = of_run.stages[self._stage]
-        if self._said or of_stage.log or of_stage.state != "queued" or not of_stage.job:
+        of_stage = of_run.stages[self._stage.partition(".")[0]]
+        if (
+            self._said
+            or self._run.log(self._stage).is_file()
+            or of_stage.state != "queued"
+            or not of_stage.job
+        ):
             return
         reason = f" ({of_stage.job.reason})" if of_stage.job.reason else ""
         print(f"{self._stage} is queued as job {of_stage.job_id}{reason}", file=sys.stderr)

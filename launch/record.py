@@ -87,11 +87,25 @@ def read_launch(run: RunPaths) -> LaunchRecord | None:
         RunError: the file is damaged.
     """
     try:
-        return LaunchRecord(**json.loads(run.launch.read_text(encoding="utf-8")))
+        launch = LaunchRecord(**json.loads(run.launch.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError):
         raise RunError(f"{run.launch} is damaged; delete it") from None
+    return _with_present_jobs(run, launch) if launch.jobs else launch
+
+
+def _with_present_jobs(run: RunPaths, launch: LaunchRecord) -> LaunchRecord:
+    """A launch with the jobs that took the place of those it began with."""
+    try:
+        lines = run.resubmitted.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return launch
+    jobs = launch.jobs
+    for line in lines:
+        old, _, new = line.partition(" ")
+        jobs = {stage: new if job == old else job for stage, job in jobs.items()}
+    return replace(launch, jobs=jobs)
 
 
 def is_here(launch: LaunchRecord | None) -> bool:

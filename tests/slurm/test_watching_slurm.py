@@ -242,6 +242,16 @@ def test_status_of_a_job_that_is_queued_again(watched):
     until(lambda: watched.states()[1] == "done")
 
 
+def test_job_that_was_submitted_anew_takes_the_place_of_the_old(watched):
+    run = watched.submit(train="works", options=("--hold",))
+    old, new = read_launch(run).jobs["train"], watched.slurm.sbatch("sleep 60", "--mem=100")
+    watched.slurm.output("scancel", old)
+    run.slurm.mkdir()
+    run.resubmitted.write_text(f"{old} {new}\n")
+    until(lambda: watched.states()[1] == "running")
+    assert watched.status()["stages"]["train"]["job_id"] == new
+
+
 def test_status_without_slurm_shows_the_markers_and_says_so_once(watched, tmp_path: Path):
     first = watched.submit(pack="works", train="waits", test="works")
     watched.submit("two", pack="works", options=("--hold",))
