@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,6 +23,9 @@ LOCAL = "local"
 
 SLURM = "slurm"
 """The profile taken when none is named and ``sbatch`` is there."""
+
+CLUSTER = "CARDAMAGE_CLUSTER"
+"""The environment variable that names a site's profile once for all submissions."""
 
 Processes = Annotated[int, Field(ge=1, le=64)]
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^\s]+$")]
@@ -193,8 +197,12 @@ Profile = LocalProfile | SlurmProfile
 
 
 def default_profile() -> str:
-    """The profile that is taken when none is named: ``slurm`` where there is a SLURM."""
-    return SLURM if shutil.which("sbatch") else LOCAL
+    """The profile that is taken when none is named.
+
+    That of the environment variable CARDAMAGE_CLUSTER, else ``slurm`` where there is a SLURM, else
+    ``local``.
+    """
+    return os.environ.get(CLUSTER) or (SLURM if shutil.which("sbatch") else LOCAL)
 
 
 def load_profile(name: str) -> Profile:

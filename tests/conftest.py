@@ -1,11 +1,13 @@
 """What tests share: a folder to run programs in, and a small experiment."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from programs import Program
 
+os.environ["CARDAMAGE_CLUSTER"] = "local"  # also where the machine has a SLURM
 torch.set_num_threads(1)  # as the programs started here: sums in another order end otherwise
 
 
