@@ -61,20 +61,30 @@ def check_placement(accelerator: Accelerator) -> None:
 def _placement(accelerator: Accelerator) -> tuple[str, list[str]]:
     """Where this process is, in words, and what differs from what was asked for."""
     cores, gpus = usable_cores(), torch.cuda.device_count()
-    shown = f"{accelerator.device} of {gpus} visible GPUs" if gpus else "no GPU visible"
+    shown = f"{accelerator.device} of {_counted(gpus, 'visible GPU')}" if gpus else "no GPU visible"
     where = f"process {accelerator.process_index} on {node_name()}"
-    text = f"{where}: {len(cores)} cores ({_ranges(cores)}), {shown}"
+    text = f"{where}: {_counted(len(cores), 'core')} ({_ranges(cores)}), {shown}"
     problems = []
     asked = int(os.environ.get("SLURM_CPUS_PER_TASK", "0"))
     if len(cores) < asked:
-        problems.append(f"SLURM was asked for {asked} cores, so it is slower than it could be")
+        problems.append(
+            f"SLURM was asked for {_counted(asked, 'core')}, so it is slower than it could be"
+        )
     elif asked and len(cores) > 2 * asked:  # SLURM may count cores whose two threads are seen here
-        problems.append(f"SLURM was asked for {asked} cores, and nothing holds it to them")
+        problems.append(
+            f"SLURM was asked for {_counted(asked, 'core')}, and it is not held to that"
+        )
     of_node = int(os.environ.get("SLURM_GPUS_ON_NODE", "0"))
     own = of_node // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if of_node and gpus < max(own, 1):
-        problems.append(f"SLURM gave its node {of_node} GPUs; are the driver and torch's CUDA fit?")
+        problems.append(
+            f"SLURM gave its node {_counted(of_node, 'GPU')}; do the driver and torch's CUDA match?"
+        )
     return text, problems
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _ranges(numbers: list[int]) -> str:
