@@ -166,6 +166,8 @@ def submit(
     """
     plans, batches = submission.plans, submission.batches
     snapshot = take_snapshot(plans[0].run, found=found)
+    if snapshot.name != batches.jobs[0].code.name:
+        raise RunError("the code was edited while it was being submitted; submit it again")
     for plan in plans[1:]:
         share_snapshot(snapshot, plan.run)
     claimed: list[tuple[RunPaths, LaunchRecord]] = []
