@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from cardamage.errors import CardamageError
 from launch.environment import clean
 
-_PING_S, _QUEUE_S, _ACCOUNTING_S = 10.0, 20.0, 10.0
+_PING_S, _QUEUE_S, _ACCOUNTING_S = 10.0, 20.0, 5.0
 _FIELDS = ("JobArrayID", "JobID", "State", "Reason", "NodeList", "RestartCnt", "StartTime")
 _QUEUED = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 _RUNNING = ("RUNNING", "CONFIGURING", "SIGNALING", "STAGE_OUT", "RESIZING", "SUSPENDED", "STOPPED")

@@ -375,7 +375,7 @@ def test_hundreds_of_runs_are_one_question(watched):
     found = json.loads(watched.program.succeeds("launch/status.py", "--json"))
     assert len(found) == 201
     assert all(of_run["stages"]["pack"]["state"] == "queued" for of_run in found)
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 15  # 2 s of a core, nearly all of it reading configs
 
 
 def test_interrupting_logs_ends_it_quietly(watched):
