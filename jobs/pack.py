@@ -6,6 +6,12 @@ last line on standard output is the shard folder.
 
 from __future__ import annotations
 
+from cardamage.signals import hold_usr2
+
+if __name__ == "__main__":
+    hold_usr2()  # before imports that take seconds
+
+from dataclasses import replace
 from pathlib import Path
 
 from cardamage.command_line import experiment_parser
@@ -14,26 +20,60 @@ from cardamage.console import EventLog, start_logging
 from cardamage.data.pack import Packing, make, prepare
 from cardamage.data.synthetic import synthetic_source
 from cardamage.errors import ConfigError, run_program
+from cardamage.paths import RunPaths
 from cardamage.runs import open_run, resolve
-from cardamage.stages import running
+from cardamage.stages import read_stage, running, write_stage
 
 
 def main() -> None:
     """Parse the command line and pack."""
     parser = experiment_parser(__doc__, example="data.subset=0.4")
     parser.add_argument("--workers", type=int, help="processes; default: one on each core")
+    parser.add_argument(
+        "--also",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="RUN",
+        help="run directories that pack alike, and get the same shards",
+    )
     arguments = parser.parse_intermixed_args()
     if arguments.workers is not None and arguments.workers < 1:
         raise ConfigError(f"--workers {arguments.workers}: at least one process has to pack")
     experiment, run = resolve(arguments.config, arguments.overrides, arguments.runs_dir)
+    others = [packs_alike(experiment, folder) for folder in arguments.also]
     start_logging()
     open_run(run, experiment)
-    with running(run, "pack") as output:
-        packing = prepare_experiment(experiment)
-        check_batch_size(experiment, packing)
-        folder = make(packing, events=EventLog(run.events), workers=arguments.workers)
-        output["shards"] = str(folder.resolve())  # read from other folders too
+    try:
+        with running(run, "pack") as output:
+            packing = prepare_experiment(experiment)
+            if not others:  # one run's mistake is not the others'; training refuses it as well
+                check_batch_size(experiment, packing)
+            folder = make(packing, events=EventLog(run.events), workers=arguments.workers)
+            output["shards"] = str(folder.resolve())  # read from other folders too
+    finally:
+        record = read_stage(run, "pack")
+        for other in others:
+            attempts = read_stage(other, "pack").attempts + 1
+            write_stage(other, replace(record, attempts=attempts))
     print(folder)
+
+
+def packs_alike(experiment: Experiment, folder: Path) -> RunPaths:
+    """The run of a directory whose shards are the same as an experiment's.
+
+    Raises:
+        ConfigError: it packs otherwise.
+    """
+    other, run = resolve(folder)
+    mine, others = experiment.data.packing(), other.data.packing()
+    if differing := [key for key in mine if mine[key] != others.get(key)]:
+        key = differing[0]
+        raise ConfigError(
+            f"--also {folder}: packs otherwise (data.{key}: {others.get(key)}, not {mine[key]}); "
+            f"pack it by itself"
+        )
+    return run
 
 
 def prepare_experiment(experiment: Experiment) -> Packing:

@@ -15,6 +15,7 @@ from small_export import SIZES, write_export
 from cardamage.config import load
 from cardamage.data.shards import ShardReader, read_manifest
 from cardamage.paths import RunPaths, ShardPaths
+from cardamage.runs import open_run
 from cardamage.stages import read_stage
 
 CONFIG = """
@@ -61,6 +62,45 @@ def test_a_synthetic_source_is_drawn_first(program: Program, config: Path) -> No
     splits = read_manifest(ShardPaths(folder)).splits
     assert sum(split.samples for split in splits.values()) == 12
     assert folder.parent == program.folder / "packed here"
+
+
+@pytest.fixture
+def others(program: Program, config: Path) -> list[RunPaths]:
+    """Two more runs of the same dataset; the batch of the second is too large for it."""
+    runs = []
+    for name, override in (("more", "seed=1"), ("wrong", "train.batch_size=99")):
+        run = RunPaths(program.folder / "runs" / name)
+        open_run(run, load(config, [f"name={name}", override]))
+        runs.append(run)
+    return runs
+
+
+def test_other_runs_that_pack_alike_get_the_same_shards(
+    program: Program, config: Path, others: list[RunPaths]
+) -> None:
+    program.succeeds("jobs/pack.py", config, "--also", *(run.root for run in others))
+    first = read_stage(RunPaths(program.folder / "runs" / "cars"), "pack")
+    for run in others:  # a batch that is too large is its own run's mistake: training refuses it
+        assert read_stage(run, "pack") == first
+    assert len(list((program.folder / "shards").glob("cars-*"))) == 1
+
+
+def test_what_fails_fails_for_all_that_share_it(
+    program: Program, config: Path, others: list[RunPaths]
+) -> None:
+    (program.folder / "cars" / "test" / "photo 001.v1.jpg").write_bytes(b"\xff\xd8\xff")
+    program.refuses("jobs/pack.py", config, "--also", others[0].root)
+    record = read_stage(others[0], "pack")
+    assert (record.state, record.error_class) == ("failed", "user")
+    assert "cannot be decoded" in str(record.error)
+
+
+def test_a_run_that_packs_otherwise_is_refused(
+    program: Program, config: Path, others: list[RunPaths]
+) -> None:
+    said = program.refuses("jobs/pack.py", config, "data.subset=0.5", "--also", others[0].root)
+    assert "packs otherwise (data.subset: 1.0, not 0.5); pack it by itself" in said
+    assert read_stage(others[0], "pack").state == "waiting"
 
 
 @pytest.mark.parametrize(

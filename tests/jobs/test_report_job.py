@@ -1,6 +1,7 @@
 """`jobs/report.py` as a person runs it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,9 @@ from pathlib import Path
 import pytest
 from finished_runs import make_run
 
+from cardamage.paths import StudyPaths
 from cardamage.stages import StageRecord, read_stage, write_stage
+from cardamage.studies import Comparison, StudyRecord, open_study
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,4 +141,49 @@ def test_the_report_needs_no_torch(run, tmp_path):
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         check=True,
         capture_output=True,
+    )
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A study of three finished runs, two of which are compared further."""
+    for name in ("e1", "e2", "e3"):
+        done = make_run(tmp_path / "runs" / name, epochs=2, images=4)
+        for stage in ("pack", "train", "test"):
+            write_stage(done, StageRecord(stage, state="done"))
+    made = StudyPaths(tmp_path / "runs" / "study")
+    pair = Comparison("a pair", ("e3", "e1"))
+    open_study(made, StudyRecord("study", "study.yaml", ("e1", "e2", "e3"), (pair,)))
+    return made
+
+
+def test_a_study_compares_its_runs(program, study):
+    page = program.succeeds("jobs/report.py", study.root).splitlines()[-1]
+
+    assert page == str(study.report / "index.html")
+    assert "for e1, e2, e3" in (study.report / "summary.md").read_text()
+    pair = study.comparison("a pair")
+    assert "for e3, e1" in (pair / "summary.md").read_text()
+    record = read_stage(study, "report")
+    assert record.state == "done"
+    assert record.output == {"page": page, "comparisons": {"a pair": str(pair / "index.html")}}
+
+
+def test_a_study_with_runs_that_are_not_tested_is_refused(program, study):
+    write_stage(study.run("e1"), StageRecord("test", state="failed"))
+    write_stage(study.run("e3"), StageRecord("train", state="stopped"))
+
+    line = program.refuses("jobs/report.py", study.root)
+
+    assert "2 of 3 runs of study are not tested: e1 (test failed), e3 (train stopped); " in line
+    assert "submit study.yaml again" in line
+    assert not study.report.exists()
+    assert read_stage(study, "report").state == "failed"
+
+
+def test_a_study_whose_run_is_gone_is_refused(program, study):
+    shutil.rmtree(study.run("e2").root)
+
+    assert "1 of 3 runs of study are not tested: e2 (pack waiting)" in program.refuses(
+        "jobs/report.py", study.root
     )
