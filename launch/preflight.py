@@ -34,9 +34,10 @@ def check(plans: Iterable[RunPlan]) -> None:
     """
     looked_into: set[str] = set()
     plans = list(plans)
-    queue = ask_queue(job for plan in plans for job in unfinished_jobs(plan.run))
     for plan in plans:
         _check_place(plan.run)
+    queue = ask_queue(job for plan in plans for job in unfinished_jobs(plan.run))
+    for plan in plans:
         check_free(plan.run, queue)
         _check_upstream(plan)
         if plan.has("pack"):

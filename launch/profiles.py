@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from difflib import get_close_matches
@@ -226,10 +227,13 @@ def load_profile(name: str) -> Profile:
         schema = LocalProfile
     elif values.get("backend") == "slurm":
         schema = SlurmProfile
-    else:
+    elif "backend" in values:
         raise ConfigError(
-            f"{path}: backend: {values.get('backend')!r} is unknown; allowed: local, slurm"
+            f"{path}: backend: {json.dumps(values['backend'], default=str)} is unknown; allowed: "
+            f"local, slurm"
         )
+    else:
+        raise ConfigError(f"{path}: backend: this key is required; it is local or slurm")
     try:
         return schema.model_validate(values)
     except ValidationError as error:

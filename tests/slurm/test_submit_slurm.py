@@ -79,9 +79,10 @@ def test_two_nodes_get_the_metrics_of_two_processes_here(submit: Program, slurm)
     assert read_stage(run, "train").job_id == jobs["train"]
     assert "process 1 on n1" in run.log("train").read_text()
 
-    submit.succeeds("launch/submit.py", "toy.yaml", "name=here", "--cluster", "here.yaml")
-    here = run_of(submit, "here")
+    submit.succeeds("launch/submit.py", "toy.yaml", "--cluster", "here.yaml", "--runs-dir", "here")
+    here = RunPaths(submit.folder / "here" / "toy")
     assert run.metrics.read_bytes() == here.metrics.read_bytes()
+    assert run.checkpoint(2).read_bytes() == here.checkpoint(2).read_bytes()
     assert run.test_table("test").read_bytes() == here.test_table("test").read_bytes()
 
     again = submit.succeeds("launch/submit.py", "toy.yaml", "--cluster", "two.yaml")
