@@ -73,3 +73,38 @@ def test_one_command_leads_from_a_config_to_a_report_and_another_trains_on(toy):
     assert (run / "test" / "test" / "epoch-0001.npz").stat().st_mtime_ns == old
     with (run / "test" / "test.csv").open() as stream:
         assert [row["epoch"] for row in csv.DictReader(stream)] == ["1", "2", "3"]
+
+
+SWEEP = """\
+name: rates
+sweep: {config: toy.yaml, grid: {optim.lr: [1e-3, 1e-2]}, overrides: {train.epochs: 1}}
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_is_one_command_and_the_same_again_runs_what_is_missing(toy):
+    (toy.folder / "sweep.yaml").write_text(SWEEP)
+    printed = toy.succeeds("launch/submit.py", "sweep.yaml").splitlines()
+    pages = [f"report: runs/rates{of}/report/index.html" for of in ("-lr_0.001", "-lr_0.01", "")]
+    assert printed == ["rates: 2 runs", *pages]
+    runs = toy.folder / "runs"
+    summary = (runs / "rates/report/summary.md").read_text()
+    assert "rates-lr\\_0.001" in summary
+    assert "rates-lr\\_0.01" in summary
+
+    # Nothing is missing.
+    page = "runs/rates/report/index.html"
+    again = toy.succeeds("launch/submit.py", "sweep.yaml")
+    assert again == f"rates: all 2 runs are complete; {page}\n"
+
+    # One run lost a test: it alone is tested again, and then compared.
+    other = (runs / "rates-lr_0.01/stages/report.json").stat().st_mtime_ns
+    compared = (runs / page.removeprefix("runs/")).stat().st_mtime_ns
+    (runs / "rates-lr_0.001/stages/test.json").unlink()
+    assert toy.succeeds("launch/submit.py", "runs/rates").splitlines() == [
+        "rates: 1 of 2 runs are complete; to do: rates-lr_0.001",
+        pages[0],
+        pages[2],
+    ]
+    assert (runs / "rates-lr_0.01/stages/report.json").stat().st_mtime_ns == other
+    assert (runs / page.removeprefix("runs/")).stat().st_mtime_ns > compared

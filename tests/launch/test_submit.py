@@ -180,3 +180,77 @@ def test_run_that_is_at_work_is_refused(program, folder: Path, fake):
     error = program.refuses("launch/submit.py", fake.run.root)
     assert f"is being run already, by process {fake.launcher.pid}" in error
     assert "python launch/cancel.py" in error
+
+
+SWEEP = """\
+name: rates
+sweep:
+  config: drawn.yaml
+  grid: {optim.lr: [1e-3, 1e-4], seed: [0, 1]}
+"""
+STUDY = """\
+name: kinds
+experiments:
+  one: {config: cars.yaml}
+  two: {config: drawn.yaml, overrides: {model.name: unet2}}
+"""
+
+
+def test_dry_run_of_a_sweep_shows_its_graph(program, folder: Path):
+    (folder / "sweep.yaml").write_text(SWEEP)
+    before = files(folder)
+    out = program.succeeds("launch/submit.py", "sweep.yaml", "--dry-run", "train.epochs=7")
+    assert files(folder) == before
+    assert out.startswith("rates: 4 runs\n")
+    lines = [line.strip() for line in out.splitlines()]
+    assert "run directory: runs/rates-lr_0.0001-seed_1 (new)" in lines
+    assert lines.count("1. pack (needs nothing): not done") == 1
+    assert lines.count("1. pack (after pack of runs/rates-lr_0.001-seed_0): not done") == 3
+    assert lines.count("2. train (after pack): 0 of 7 epochs are done") == 4
+    assert lines[-2].startswith("1. report (after test of runs/rates-lr_0.001-seed_0, test of ")
+    assert lines[-2].endswith("... and test of runs/rates-lr_0.0001-seed_1, 4 in all): not done")
+    assert lines[-1].endswith("jobs/report.py runs/rates")
+
+
+def test_studies_stand_beside_experiments(program, folder: Path):
+    (folder / "study.yaml").write_text(STUDY)
+    out = program.succeeds("launch/submit.py", "cars.yaml", "study.yaml", "--dry-run", "seed=2")
+    runs = [line.split()[2] for line in out.splitlines() if "run directory:" in line]
+    assert runs == ["runs/cars", "runs/one", "runs/two", "runs/kinds"]
+    assert "pack (after pack of runs/cars)" in out  # of runs/one, from the same export
+    assert "report (after test of runs/one, test of runs/two): not done" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["sweep.yaml", "name=x"], "name=x would give all runs of sweep.yaml one name"),
+        (["sweep.yaml", "seed=1"], "seed=1 cannot be laid over sweep.yaml, which sweeps over seed"),
+        (["sweep.yaml", "drawn.yaml", "name=rates"], "name=rates would give all runs"),
+        (["study.yaml", "data.source=gone"], "gone does not exist"),
+        (["study.yaml", "data.classes=[scratch]"], 'has a category "dent" that data.classes does'),
+        (["study.yaml", "sweep.yaml", "optim.rl=1"], "study.yaml: run one: cars.yaml: optim.rl"),
+        (["sweep.yaml", "--stages", "train"], "stage train needs pack, which is waiting; add pack"),
+    ],
+)
+def test_mistakes_in_studies_start_nothing(program, folder: Path, arguments: list[str], error: str):
+    (folder / "sweep.yaml").write_text(SWEEP)
+    (folder / "study.yaml").write_text(STUDY)
+    before = files(folder)
+    assert error in program.refuses("launch/submit.py", *arguments)
+    assert files(folder) == before
+
+
+def test_submitting_two_hundred_runs_is_quick(program, folder: Path):
+    seeds = ", ".join(map(str, range(200)))
+    (folder / "sweep.yaml").write_text(
+        f"name: s\nsweep: {{config: cars.yaml, grid: {{seed: [{seeds}]}}}}\n"
+    )
+    arguments = ("launch/submit.py", "sweep.yaml", "--dry-run")
+    program(*arguments)
+    times = []
+    for _ in range(3):
+        started = time.monotonic()
+        program(*arguments)
+        times.append(time.monotonic() - started)
+    assert min(times) < 2.0  # 0.7 s on an idle machine
