@@ -3,7 +3,7 @@
 #   make test     the tests
 #   make lint     formatting, style, types, import direction
 #   make check    lint and test: what CI runs
-#   make schema   write configs/experiment.schema.json anew, after a change of cardamage/config.py
+#   make schema   write configs/*.schema.json anew, after a change of cardamage/config.py or launch/study.py
 #   make clean    remove what can be made again; data/, runs/ and shards/ stay
 # Choose another interpreter with: make demo PYTHON=python3.12
 
@@ -42,7 +42,9 @@ check: lint test
 
 schema: $(INSTALLED)
 	$(BIN)/python -c 'from pathlib import Path; from cardamage import config, files; \
-	  files.write_text(Path("configs/experiment.schema.json"), config.json_schema())'
+	  from launch import study; \
+	  files.write_text(Path("configs/experiment.schema.json"), config.json_schema()); \
+	  files.write_text(Path("configs/study.schema.json"), study.json_schema())'
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

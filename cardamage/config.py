@@ -342,6 +342,10 @@ def parse(
     Raises:
         ConfigError: an override is malformed, or the outcome does not fit the schema.
     """
+    if is_study(values):
+        raise ConfigError(
+            f"{where}: is a sweep or study, not an experiment; launch/submit.py runs it"
+        )
     merged = json.loads(json.dumps(values, default=str))
     for override in overrides:
         _lay_over(merged, override)
@@ -349,6 +353,11 @@ def parse(
         return Experiment.model_validate(merged)
     except ValidationError as error:
         raise ConfigError(f"{where}: {explain(error, Experiment)}") from None
+
+
+def is_study(values: Mapping[str, Any]) -> bool:
+    """Whether the content of a YAML file is that of a sweep or study, right or wrong."""
+    return "sweep" in values or "experiments" in values
 
 
 def json_schema() -> str:

@@ -142,11 +142,6 @@ class Study:
     compare: Mapping[str, tuple[str, ...]]
 
 
-def is_study_file(values: Mapping[str, Any]) -> bool:
-    """Whether the content of a YAML file is that of a study or sweep, right or wrong."""
-    return "sweep" in values or "experiments" in values
-
-
 def expand(path: Path, values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Study:
     """The experiments that a study or sweep stands for.
 
@@ -208,7 +203,7 @@ def _read_base(path: Path, where: Path) -> dict[str, Any]:
         values = config.read_mapping(where)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    if is_study_file(values):
+    if config.is_study(values):
         raise ConfigError(f"{path}: {where} is no experiment but a study or sweep itself")
     return values
 

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from cardamage import config, yaml12
+from launch import study
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+ALL = sorted((ROOT / "configs").glob("*.yaml"))
+STUDIES = [path for path in ALL if config.is_study(config.read_mapping(path))]
+CONFIGS = [path for path in ALL if path not in STUDIES]
 SCHEMA = ROOT / "configs" / "experiment.schema.json"
 
 
@@ -28,13 +31,22 @@ def test_it_is_named_after_its_file(shipped: Path):
     assert config.load(shipped).name == shipped.stem
 
 
-def test_its_header_tells_question_hardware_and_command(shipped: Path):
-    lines = shipped.read_text().splitlines()
-    assert lines[0] == "# yaml-language-server: $schema=experiment.schema.json"
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.name)
+def test_studies_expand_and_are_named_after_their_files(path: Path):
+    found = study.expand(path, config.read_mapping(path))
+    assert found.name == path.stem
+    assert len(found.experiments) > 1
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
+def test_its_header_tells_question_hardware_and_command(path: Path):
+    lines = path.read_text().splitlines()
+    schema = "study" if path in STUDIES else "experiment"
+    assert lines[0] == f"# yaml-language-server: $schema={schema}.schema.json"
     header = "\n".join(line for line in lines if line.startswith("#"))
     for title in ("Question:", "Data:", "Hardware:"):
         assert title in header
-    assert f"python launch/submit.py configs/{shipped.name}" in header
+    assert f"python launch/submit.py configs/{path.name}" in header
 
 
 def test_smoke_needs_no_download():
@@ -53,6 +65,8 @@ def test_unet2_is_the_studys_experiment():
 
 def test_schema_is_current():
     assert json.loads(SCHEMA.read_text()) == json.loads(config.json_schema()), "run: make schema"
+    found = json.loads(SCHEMA.with_name("study.schema.json").read_text())
+    assert found == json.loads(study.json_schema()), "run: make schema"
 
 
 def descriptions(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from cardamage import yaml12
+from cardamage.config import is_study, parse
 from cardamage.errors import ConfigError
-from launch.study import Study, expand, is_study_file, json_schema
+from launch.study import Study, expand, json_schema
 
 BASE = """\
 name: base
@@ -225,9 +226,11 @@ def test_two_comparisons_of_one_name(folder: Path):
 
 
 def test_files_are_told_apart_by_their_keys():
-    assert is_study_file(yaml12.load(STUDY))
-    assert is_study_file({"sweep": "wrong"})
-    assert not is_study_file(yaml12.load(BASE))
+    assert is_study(yaml12.load(STUDY))
+    assert is_study({"sweep": "wrong"})
+    assert not is_study(yaml12.load(BASE))
+    with pytest.raises(ConfigError, match="is a sweep or study, not an experiment; launch/submit"):
+        parse(yaml12.load(STUDY))
 
 
 def test_schema_describes_every_field():
