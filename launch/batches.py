@@ -13,6 +13,7 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from cardamage.paths import RunPaths
@@ -38,11 +39,16 @@ class Batches:
 
     def stages(self, run: RunPaths) -> dict[str, BatchJob]:
         """The job of each stage of a run."""
-        found = {}
+        return self._by_root[run.root]
+
+    @cached_property
+    def _by_root(self) -> dict[Path, dict[str, BatchJob]]:
+        found: dict[Path, dict[str, BatchJob]] = {}
         for job in self.jobs:
             for work in job.works:
-                if work.run == run.root or (job.stage == "pack" and run in self._with(work.run)):
-                    found[work.stage] = job
+                others = self._with(work.run) if job.stage == "pack" else ()
+                for root in (work.run, *(run.root for run in others)):
+                    found.setdefault(root, {})[work.stage] = job
         return found
 
     def ids(self, submitted: Mapping[str, str]) -> dict[Path, dict[str, str]]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cardamage.errors import CardamageError, RunError
 from cardamage.files import write_text
@@ -33,7 +34,10 @@ from launch.slurm import Site
 from launch.snapshot import name_snapshot, share_snapshot, take_snapshot
 from launch.standing import missing_stages
 
-_SHARED_MEMORY = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - where runs must not be
+T = TypeVar("T")
+
+_THREADS = 16
+_NODES_OWN = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - where runs must not be
 
 
 @dataclass(frozen=True)
@@ -168,21 +172,23 @@ def submit(
     snapshot = take_snapshot(plans[0].run, found=found)
     if snapshot.name != batches.jobs[0].code.name:
         raise RunError("the code was edited while it was being submitted; submit it again")
-    for plan in plans[1:]:
-        share_snapshot(snapshot, plan.run)
     claimed: list[tuple[RunPaths, LaunchRecord]] = []
     submitted: dict[str, str] = {}
     queue = ask_queue(job for plan in plans for job in unfinished_jobs(plan.run))
+
+    def take(plan: RunPlan) -> None:
+        if plan is not plans[0]:
+            share_snapshot(snapshot, plan.run)
+        _open(plan, submission.studies, found)
+        stages = batches.stages(plan.run)
+        commands = {stage: ["sbatch", str(job.script)] for stage, job in stages.items()}
+        record = new_launch("slurm", submission.cluster, command, commands)
+        claim(plan.run, record, queue)
+        claimed.append((plan.run, record))
+        _prepare(plan.run, stages)
+
     try:
-        for plan in plans:
-            _open(plan, submission.studies, found)
-            stages = batches.stages(plan.run)
-            commands = {stage: ["sbatch", str(job.script)] for stage, job in stages.items()}
-            record = new_launch("slurm", submission.cluster, command, commands)
-            claim(plan.run, record, queue)
-            claimed.append((plan.run, record))
-        for plan in plans:
-            _prepare(plan.run, batches)
+        _at_once(take, plans)
         for job in batches.jobs:
             _write(job, submission.profile)
         for job in batches.jobs:
@@ -197,8 +203,7 @@ def submit(
             release(run, record)
         raise
     ids = batches.ids(submitted)
-    for run, record in claimed:
-        release(run, replace(record, jobs=ids[run.root]))
+    _at_once(lambda one: release(one[0], replace(one[1], jobs=ids[one[0].root])), claimed)
     return ids
 
 
@@ -243,7 +248,7 @@ def _check_name(run: RunPaths) -> None:
 
 def _check_place(run: RunPaths) -> None:
     """Refuse folders that every node has for itself, unless this machine is a node."""
-    local = [folder for folder in _SHARED_MEMORY if run.root.is_relative_to(folder)]
+    local = [folder for folder in _NODES_OWN if run.root.is_relative_to(folder)]
     if local and not slurm.nodes_here(socket.gethostname()):
         raise RunError(
             f"{run.root}: {local[0]} is another folder on each node; choose a place that all nodes "
@@ -261,13 +266,26 @@ def _open(plan: RunPlan, studies: Sequence[StudyPlan], found: dict[str, Any]) ->
     write_provenance(plan.run, found)
 
 
-def _prepare(run: RunPaths, batches: Batches) -> None:
-    """Set the markers to ``waiting``, and start counting anew."""
+def _prepare(run: RunPaths, stages: Iterable[str]) -> None:
+    """Set the markers to ``waiting``, which they are where there is none, and count anew."""
     run.slurm.mkdir(exist_ok=True)
     run.logs.mkdir(exist_ok=True)
-    for stage in batches.stages(run):
+    for stage in stages:
         run.starts(stage).unlink(missing_ok=True)
-        write_stage(run, StageRecord(stage, attempts=read_stage(run, stage).attempts))
+        if run.stage(stage).is_file():
+            write_stage(run, StageRecord(stage, attempts=read_stage(run, stage).attempts))
+
+
+def _at_once(work: Callable[[T], None], items: Sequence[T]) -> None:
+    """Do the same for many runs at a time: most of it is waiting for the disk.
+
+    Raises:
+        CardamageError: the first that failed; the others are done nevertheless.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        futures = [pool.submit(work, item) for item in items]
+    for future in futures:
+        future.result()
 
 
 def _write(job: BatchJob, profile: SlurmProfile) -> None:
