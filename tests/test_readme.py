@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cardamage import config, paths, yaml12
+from launch import study
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
@@ -50,11 +51,14 @@ def test_targets_it_names_exist(page: str):
     assert set(named) <= set(targets)
 
 
-def test_yaml_blocks_are_experiments():
-    found = blocks(README, "yaml")
+def test_yaml_blocks_are_experiments_sweeps_and_studies():
+    found = [yaml12.load(text) for text in blocks(README, "yaml")]
     assert found
-    for text in found:
-        config.parse(yaml12.load(text))
+    for values in found:
+        if config.is_study(values):
+            study.expand(ROOT / "configs" / "mine.yaml", values)
+        else:
+            config.parse(values)
 
 
 def options_named(program: str) -> set[str]:
