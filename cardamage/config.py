@@ -304,22 +304,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         ConfigError: the file cannot be read, is not YAML, or does not fit the schema.
     """
-    return parse(read_mapping(path), overrides, where=str(path))
-
-
-def read_mapping(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file.
-
-    Raises:
-        ConfigError: the file cannot be read, is not YAML, or is not a mapping.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such config file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    return _mapping(text, where=str(path))
+    return parse(yaml12.read_mapping(path), overrides, where=str(path))
 
 
 def parse(
@@ -359,22 +344,6 @@ def differences(a: Experiment, b: Experiment) -> list[str]:
         for key in {**left, **right}
         if left.get(key) != right.get(key)
     ]
-
-
-def _mapping(text: str, where: str) -> dict[str, Any]:
-    try:
-        values = yaml12.load(text)
-    except RecursionError:
-        raise ConfigError(f"{where}: is nested too deeply; a config has three levels") from None
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).replace("\n", " ")
-        raise ConfigError(f"{where}:{line} {problem}") from None
-    if not isinstance(values, dict):
-        kind = "empty" if values is None else f"a {type(values).__name__}"
-        raise ConfigError(f"{where}: is {kind}; a config is a mapping of keys to values")
-    return values
 
 
 def _lay_over(values: dict[str, Any], override: str) -> None:

@@ -10,9 +10,12 @@ Aliases are kept, but a document that contains itself, or that a few of them blo
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from cardamage.errors import ConfigError
 
 MAX_VALUES = 100_000
 """Most keys and values of a document, every alias counted as if it were written out."""
@@ -128,6 +131,33 @@ def load(text: str) -> Any:
             document holds a tag other than the core schema's.
     """
     return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or is not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such config file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    try:
+        values = load(text)
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply; a config has three levels") from None
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).replace("\n", " ")
+        raise ConfigError(f"{path}:{line} {problem}") from None
+    if not isinstance(values, dict):
+        kind = "empty" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(f"{path}: is {kind}; a config is a mapping of keys to values")
+    return values
 
 
 def dump(value: Any) -> str:

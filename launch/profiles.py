@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from cardamage.complaints import explain
-from cardamage.config import Section, read_mapping
+from cardamage.config import Section
 from cardamage.errors import ConfigError
+from cardamage.yaml12 import read_mapping
 
 PROFILES = Path(__file__).resolve().parents[1] / "configs" / "cluster"
 """The folder of the profiles that ``--cluster`` knows by name."""
