@@ -88,7 +88,8 @@ def evaluate(
     wanted = set(map_samples)
     maps: list[tuple[int, NDArray[np.uint8]]] = []
     requests = _dealt(len(reader), batch_size, accelerator)
-    with closing(load(reader, requests, workers=workers)) as batches:
+    pin_memory = accelerator.device.type == "cuda"
+    with closing(load(reader, requests, workers=workers, pin_memory=pin_memory)) as batches:
         for batch in batches:
             images = batch.images.to(accelerator.device, non_blocking=True)
             target = batch.masks.to(accelerator.device, non_blocking=True)
