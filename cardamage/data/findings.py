@@ -119,7 +119,3 @@ class Findings:
     def all(self) -> list[Finding]:
         """Every finding, errors first."""
         return sorted(self._found.values(), key=lambda finding: finding.severity != "error")
-
-    def errors(self) -> list[Finding]:
-        """The findings that keep the export from being packed."""
-        return [finding for finding in self._found.values() if finding.severity == "error"]
