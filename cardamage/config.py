@@ -84,7 +84,9 @@ class Data(Section):
     @classmethod
     def _size_is_sane(cls, value: tuple[int, int]) -> tuple[int, int]:
         if not all(8 <= side <= 8192 for side in value):
-            raise ValueError("height and width lie between 8 and 8192 pixels")
+            raise ValueError(
+                f"height and width must lie between 8 and 8192 pixels; it is {list(value)}"
+            )
         return value
 
     @model_validator(mode="after")

@@ -142,7 +142,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such config file") from None
+        raise ConfigError(f"{path}: there is no such config file; correct the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     try:
@@ -152,12 +152,21 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).replace("\n", " ")
-        raise ConfigError(f"{path}:{line} {problem}") from None
+        raise ConfigError(f"{path}:{line} {_complaint(error)}") from None
     if not isinstance(values, dict):
         kind = "empty" if values is None else f"a {type(values).__name__}"
         raise ConfigError(f"{path}: is {kind}; a config is a mapping of keys to values")
     return values
+
+
+def _complaint(error: Exception) -> str:
+    """What is wrong with a document, in one line, and what to do where PyYAML's words hide it."""
+    problem: str = getattr(error, "problem", None) or " ".join(str(error).split())
+    if r"'\t'" in problem:
+        return "a tab stands where YAML allows none; indent with spaces"
+    if "found another document" in problem:
+        return "a second document begins; a config is one, so remove the line ---"
+    return problem
 
 
 def dump(value: Any) -> str:
