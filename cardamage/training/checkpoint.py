@@ -90,7 +90,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         problem = f"lacks {error} in its metadata" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(
             f"{path} is damaged or no checkpoint of cardamage ({problem}); "
-            f"delete it and train that epoch again"
+            f"restore it, or delete it to go on without that epoch"
         ) from None
     return Checkpoint(info, weights, hashlib.sha256(content).hexdigest())
 
