@@ -84,7 +84,9 @@ class Data(Section):
     @classmethod
     def _size_is_sane(cls, value: tuple[int, int]) -> tuple[int, int]:
         if not all(8 <= side <= 8192 for side in value):
-            raise ValueError("height and width lie between 8 and 8192 pixels")
+            raise ValueError(
+                f"height and width must lie between 8 and 8192 pixels; it is {list(value)}"
+            )
         return value
 
     @model_validator(mode="after")
@@ -311,22 +313,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         ConfigError: the file cannot be read, is not YAML, or does not fit the schema.
     """
-    return parse(read_mapping(path), overrides, where=str(path))
-
-
-def read_mapping(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file.
-
-    Raises:
-        ConfigError: the file cannot be read, is not YAML, or is not a mapping.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such config file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    return _mapping(text, where=str(path))
+    return parse(yaml12.read_mapping(path), overrides, where=str(path))
 
 
 def parse(
@@ -375,22 +362,6 @@ def differences(a: Experiment, b: Experiment) -> list[str]:
         for key in {**left, **right}
         if left.get(key) != right.get(key)
     ]
-
-
-def _mapping(text: str, where: str) -> dict[str, Any]:
-    try:
-        values = yaml12.load(text)
-    except RecursionError:
-        raise ConfigError(f"{where}: is nested too deeply; a config has three levels") from None
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).replace("\n", " ")
-        raise ConfigError(f"{where}:{line} {problem}") from None
-    if not isinstance(values, dict):
-        kind = "empty" if values is None else f"a {type(values).__name__}"
-        raise ConfigError(f"{where}: is {kind}; a config is a mapping of keys to values")
-    return values
 
 
 def _lay_over(values: dict[str, Any], override: str) -> None:

@@ -16,6 +16,7 @@ A process that got nowhere for too long ends with 76: see :mod:`cardamage.traini
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -84,10 +85,14 @@ def run_program(main: Callable[[], None]) -> NoReturn:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             signal.signal(number, _interrupt)
         main()
+        sys.stdout.flush()
     except CardamageError as error:
         label = "stopped" if isinstance(error, Stopped) else "error"
         print(f"{label}: {error}", file=sys.stderr)  # noqa: T201 - the last word of a program
         sys.exit(error.exit_status)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitStatus.FAILED)
     except KeyboardInterrupt:
         print("stopped: interrupted; the same command goes on", file=sys.stderr)  # noqa: T201
         sys.exit(ExitStatus.STOPPED)

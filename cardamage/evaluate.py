@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -34,9 +35,15 @@ def normalise(images: Tensor) -> Tensor:
 
     Done on the images' device: a batch travels there as bytes.
     """
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(1, 3, 1, 1)
-    deviation = torch.tensor(IMAGENET_STD, device=images.device).view(1, 3, 1, 1)
+    mean, deviation = _imagenet(images.device)
     return (images.float() / 255 - mean) / deviation
+
+
+@lru_cache(maxsize=8)
+def _imagenet(device: torch.device) -> tuple[Tensor, Tensor]:
+    """ImageNet's mean and deviation, copied once: every copy would wait for the device."""
+    values = torch.tensor([IMAGENET_MEAN, IMAGENET_STD], device=device).view(2, 1, 3, 1, 1)
+    return values[0], values[1]
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,8 @@ def evaluate(
     wanted = set(map_samples)
     maps: list[tuple[int, NDArray[np.uint8]]] = []
     requests = _dealt(len(reader), batch_size, accelerator)
-    with closing(load(reader, requests, workers=workers)) as batches:
+    pin_memory = accelerator.device.type == "cuda"
+    with closing(load(reader, requests, workers=workers, pin_memory=pin_memory)) as batches:
         for batch in batches:
             images = batch.images.to(accelerator.device, non_blocking=True)
             target = batch.masks.to(accelerator.device, non_blocking=True)

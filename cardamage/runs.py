@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +13,7 @@ from cardamage.config import Experiment
 from cardamage.errors import ConfigError, RunError
 from cardamage.files import write_text
 from cardamage.paths import RunPaths
+from cardamage.stages import read_stage
 
 RUNS_DIR = Path("runs")
 """Where run directories lie unless a command says otherwise."""
@@ -54,11 +57,23 @@ def open_run(run: RunPaths, experiment: Experiment) -> None:
         if not run.config.is_file() or run.config.read_text(encoding="utf-8") != text:
             write_text(run.config, text)
         run.logs.mkdir(exist_ok=True)
+        _check_writable(run)
     except OSError as error:
         raise RunError(
             f"{run.root}: the run directory cannot be written ({error.strerror}); "
             f"choose another place with --runs-dir"
         ) from None
+
+
+def _check_writable(run: RunPaths) -> None:
+    """Raise PermissionError when a folder of the run takes no new files, now and not hours later.
+
+    The system is asked rather than the mode bits, so a read-only file system counts as well.
+    """
+    folders = [run.root, *(path for path in run.root.iterdir() if path.is_dir())]
+    for folder in folders:
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"{folder.name}: {os.strerror(errno.EACCES)}")
 
 
 def check_same_run(run: RunPaths, experiment: Experiment) -> None:
@@ -67,7 +82,7 @@ def check_same_run(run: RunPaths, experiment: Experiment) -> None:
     Raises:
         RunError: it belongs to another one.
     """
-    if not run.config.is_file():
+    if not run.config.is_file() or _came_to_nothing(run):
         return
     with suppress(OSError, UnicodeDecodeError):  # loading it tells why
         if run.config.read_text(encoding="utf-8") == experiment.to_yaml():
@@ -79,3 +94,9 @@ def check_same_run(run: RunPaths, experiment: Experiment) -> None:
             f"{run.root} holds a run of another config ({found[0]}{more}); "
             f"choose another name=..., or delete that folder"
         )
+
+
+def _came_to_nothing(run: RunPaths) -> bool:
+    """Whether the run ended while packing, so that a mended config may take its place."""
+    trained = run.resume.exists() or run.finished_checkpoints()
+    return not trained and read_stage(run, "pack").state == "failed"

@@ -119,23 +119,34 @@ def running(run: RunPaths, stage: str, *, main_process: bool = True) -> Iterator
 
     Processes other than the main one write nothing. In all of them SIGUSR2, where it was held back,
     is heeded from here on.
+
+    Raises:
+        RunError: the stage runs already on this machine, or its marker cannot be written.
     """
     output: dict[str, Any] = {}
     if not main_process:
         heed_usr2()
         yield output
         return
+    before = read_stage(run, stage)
+    _refuse_a_second(run, before)
     record = StageRecord(
         stage,
         state="running",
-        attempts=read_stage(run, stage).attempts + 1,
+        attempts=before.attempts + 1,
         started=now(),
         host=socket.gethostname(),
         pid=os.getpid(),
         born=birth(os.getpid()),
         job_id=os.environ.get("SLURM_JOB_ID"),
     )
-    write_stage(run, record)
+    try:
+        write_stage(run, record)
+    except OSError as error:
+        raise RunError(
+            f"{run.stage(stage)} cannot be written ({error.strerror}); make the run directory "
+            f"writable, or choose another place with --runs-dir"
+        ) from None
     try:
         heed_usr2()
         yield output
@@ -151,6 +162,16 @@ def running(run: RunPaths, stage: str, *, main_process: bool = True) -> Iterator
 def now() -> str:
     """The time, ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _refuse_a_second(run: RunPaths, record: StageRecord) -> None:
+    """Refuse to start a stage beside itself: both would write the same files."""
+    here = record.state == "running" and record.host == socket.gethostname()
+    if here and record.pid != os.getpid() and is_alive(record.pid, record.born):
+        raise RunError(
+            f"stage {record.stage} of {run.root} is running already, as process {record.pid} on "
+            f"{record.host}; wait for it, or stop it: python launch/cancel.py {run.root}"
+        )
 
 
 def _ended(record: StageRecord, error: BaseException) -> StageRecord:

@@ -42,7 +42,7 @@ class Tally:
             loss: float32 (B,).
         """
         counts = confusion_counts(predicted, target, self._classes)
-        self._rows.append((positions, counts, loss.detach().double()))
+        self._rows.append((positions, counts, loss.detach()))
 
     def gather(self, accelerator: Accelerator) -> dict[str, Tensor]:
         """The rows of all processes, on each of them, in ascending position, on the CPU.
@@ -54,7 +54,7 @@ class Tally:
         empty = (
             torch.empty(0, dtype=torch.int64),
             torch.empty(0, classes, classes, dtype=torch.int64),
-            torch.empty(0, dtype=torch.float64),
+            torch.empty(0, dtype=torch.float32),
         )
         rows = [empty, *self._rows]
         columns = [torch.cat([t.to(device) for t in column]) for column in zip(*rows, strict=True)]
@@ -65,9 +65,9 @@ class Tally:
         return {
             "positions": positions[real][order],
             "counts": counts[real][order],
-            "loss": loss[real][order],
+            "loss": loss[real][order].double(),  # here, for not every device has float64
         }
 
     def restore(self, rows: dict[str, Tensor]) -> None:
         """Start from rows that :meth:`gather` gave; called on one process only."""
-        self._rows = [(rows["positions"], rows["counts"], rows["loss"])]
+        self._rows = [(rows["positions"], rows["counts"], rows["loss"].float())]

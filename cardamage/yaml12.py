@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import functools
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from cardamage.errors import ConfigError
 
 MAX_VALUES = 100_000
 """Most keys and values of a document, every alias counted as if it were written out."""
@@ -129,6 +132,42 @@ def load(text: str) -> Any:
             document holds a tag other than the core schema's.
     """
     return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or is not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such config file; correct the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    try:
+        values = load(text)
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply; a config has three levels") from None
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        raise ConfigError(f"{path}:{line} {_complaint(error)}") from None
+    if not isinstance(values, dict):
+        kind = "empty" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(f"{path}: is {kind}; a config is a mapping of keys to values")
+    return values
+
+
+def _complaint(error: Exception) -> str:
+    """What is wrong with a document, in one line, and what to do where PyYAML's words hide it."""
+    problem: str = getattr(error, "problem", None) or " ".join(str(error).split())
+    if r"'\t'" in problem:
+        return "a tab stands where YAML allows none; indent with spaces"
+    if "found another document" in problem:
+        return "a second document begins; a config is one, so remove the line ---"
+    return problem
 
 
 def dump(value: Any) -> str:

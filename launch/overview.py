@@ -93,11 +93,6 @@ class RunOverview:
     problem: str | None = None
     queue_problem: str | None = None
 
-    @property
-    def running(self) -> StageOverview | None:
-        """The stage that runs."""
-        return next((s for s in self.stages.values() if s.state == "running"), None)
-
 
 def all_runs(runs_dir: Path) -> list[RunPaths]:
     """The runs of a folder, by name; none where there is no such folder."""

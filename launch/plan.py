@@ -19,6 +19,7 @@ from cardamage.paths import STAGES, RunPaths, StudyPaths
 from cardamage.runs import check_same_run, resolve
 from cardamage.stages import read_stage
 from cardamage.studies import Comparison, StudyRecord, is_study, read_study
+from cardamage.yaml12 import read_mapping
 from launch.standing import missing_stages
 from launch.study import Study, expand
 
@@ -188,7 +189,7 @@ def make_plan(
         study = None
         if path.is_dir() and is_study(path):
             study = _study_again(StudyPaths(path), overrides)
-        elif not path.is_dir() and config.is_study(values := config.read_mapping(path)):
+        elif not path.is_dir() and config.is_study(values := read_mapping(path)):
             study = _study_of_file(path, values, overrides, runs_dir)
         if study:
             for run in (study.folder, *(run for _, run in study.members)):

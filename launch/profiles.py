@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cardamage.complaints import explain
-from cardamage.config import Section, read_mapping
+from cardamage.config import Section
 from cardamage.errors import ConfigError
 from cardamage.paths import STAGES
+from cardamage.yaml12 import read_mapping
 
 PROFILES = Path(__file__).resolve().parents[1] / "configs" / "cluster"
 """The folder of the profiles that ``--cluster`` knows by name."""

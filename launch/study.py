@@ -17,6 +17,7 @@ from cardamage import config
 from cardamage.complaints import explain
 from cardamage.config import Experiment, Section
 from cardamage.errors import ConfigError
+from cardamage.yaml12 import read_mapping
 
 MAX_RUNS = 1000
 """Most runs of one file."""
@@ -200,7 +201,7 @@ def json_schema() -> str:
 
 def _read_base(path: Path, where: Path) -> dict[str, Any]:
     try:
-        values = config.read_mapping(where)
+        values = read_mapping(where)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     if config.is_study(values):

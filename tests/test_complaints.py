@@ -142,7 +142,7 @@ def refusal(*overrides: str) -> str:
         ("data.classes=[]", None),
         (
             "data.image_size=[4, 240]",
-            "data.image_size: height and width lie between 8 and 8192 pixels",
+            "data.image_size: height and width must lie between 8 and 8192 pixels; it is [4, 240]",
         ),
         (
             "data.image_size=[241, 236]",

@@ -96,6 +96,14 @@ def test_any_size_suits_torchvision_models():
     ("content", "message"),
     [
         ("", "is empty; a config is a mapping of keys to values"),
+        (
+            "name: x\ndata:\n\tsource: x",
+            "line 3: a tab stands where YAML allows none; indent with spaces",
+        ),
+        (
+            "name: x\n---\nname: y",
+            "line 2: a second document begins; a config is one, so remove the line ---",
+        ),
         ("- a\n", "is a list; a config is a mapping of keys to values"),
         (MINIMAL + "seed: 1\nseed: 2\n", 'line 6: the key "seed" is given twice; keep one of them'),
         (MINIMAL + "3: 1\n", "line 5: the key 3 is not a string; put it in quotes"),

@@ -1,5 +1,6 @@
 """How a program ends: the exit status, and what it prints."""
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -97,3 +98,15 @@ def test_argparse_statuses_pass_through():
 def test_every_user_error_ends_with_two():
     for error in errors.UserError.__subclasses__():
         assert error.exit_status == 2
+
+
+def test_a_reader_that_has_seen_enough_is_no_defect():
+    script = "from cardamage.errors import run_program\nrun_program(lambda: print('x' * 200_000))"
+    result = subprocess.run(
+        ["/bin/sh", "-c", f"{shlex.quote(sys.executable)} -c {shlex.quote(script)} | head -c 1"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout == "x"
+    assert result.stderr == ""

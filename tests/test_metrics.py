@@ -1,6 +1,7 @@
 """Scores: by hand, by property, and where there is nothing to score."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from cardamage.config import SelectBy
 from cardamage.metrics import HEADLINES, dice_iou_per_image, scores
 
 NAMES = ("background", "dent", "scratch")
@@ -172,3 +174,7 @@ def test_a_perfect_prediction_scores_1(truth):
     assert {v for v in row.values() if not math.isnan(v)} <= {0.0, 1.0}
     assert row["loss"] == 0.0
     assert row["dice"] == row["iou"] == row["accuracy"] == 1.0
+
+
+def test_the_best_epoch_may_be_chosen_by_any_headline_score():
+    assert get_args(SelectBy) == HEADLINES

@@ -1,5 +1,6 @@
 """Opening run directories: what CONFIG means, and a folder that stays with its config."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from cardamage.config import load
 from cardamage.errors import ConfigError, RunError
 from cardamage.runs import open_run, resolve
+from cardamage.stages import running
 
 CONFIG = """\
 name: one
@@ -83,3 +85,29 @@ def test_place_that_cannot_be_written(config: Path, tmp_path: Path):
     experiment, run = resolve(config, [], tmp_path / "runs")
     with pytest.raises(RunError, match=r"runs/one: .* cannot be written .* --runs-dir"):
         open_run(run, experiment)
+
+
+def test_folder_inside_the_run_that_takes_no_files(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    experiment, run = resolve(config, [], tmp_path / "runs")
+    open_run(run, experiment)
+    run.checkpoints.mkdir()
+    # A test may run as root, whom no mode bits keep out: only the system's answer is set.
+    monkeypatch.setattr(os, "access", lambda folder, _mode: folder != run.checkpoints)
+    with pytest.raises(RunError, match=r"cannot be written \(checkpoints: Permission denied\)"):
+        open_run(run, experiment)
+
+
+def test_run_that_failed_while_packing_makes_way_for_a_mended_config(config: Path, tmp_path: Path):
+    experiment, run = resolve(config, [], tmp_path / "runs")
+    open_run(run, experiment)
+    with pytest.raises(ConfigError), running(run, "pack"):
+        raise ConfigError("train.batch_size is 16, but the train split has 7 images")
+    mended, same = resolve(config, ["train.batch_size=7"], tmp_path / "runs")
+    open_run(same, mended)
+    assert load(run.config).train.batch_size == 7
+    run.checkpoints.mkdir()
+    run.checkpoint(1).touch()  # what was trained is never given up
+    with pytest.raises(RunError, match="another config"):
+        resolve(config, [], tmp_path / "runs")

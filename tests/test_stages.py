@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from cardamage.errors import CardamageError, ConfigError, MachineFault, RunError, Stopped
 from cardamage.paths import RunPaths
+from cardamage.processes import birth
 from cardamage.stages import (
     StageRecord,
     is_lost,
@@ -133,3 +135,30 @@ def test_marker_is_read_as_it_was_written(run: RunPaths):
 
 def test_times_are_utc():
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", now())
+
+
+def test_a_stage_does_not_start_beside_itself(run: RunPaths):
+    with subprocess.Popen(["sleep", "60"]) as other:
+        there = StageRecord("train", state="running", host=socket.gethostname(), pid=other.pid)
+        write_stage(run, replace(there, born=birth(other.pid)))
+        try:
+            with (
+                pytest.raises(RunError, match=rf"running already, as process {other.pid} on"),
+                running(run, "train"),
+            ):
+                pass
+            assert read_stage(run, "train").pid == other.pid
+        finally:
+            other.kill()
+    with running(run, "train"):  # the other one is gone
+        pass
+    assert read_stage(run, "train").state == "done"
+
+
+def test_marker_that_cannot_be_written():
+    run = RunPaths(Path("/proc/run"))
+    with (
+        pytest.raises(RunError, match=r"train\.json cannot be written .* --runs-dir"),
+        running(run, "train"),
+    ):
+        pass

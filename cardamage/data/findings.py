@@ -47,7 +47,7 @@ _ERRORS = {
     ),
     "polygon outside": ("a polygon lies wholly outside its image", "correct or remove it"),
     "malformed RLE": ("an RLE mask does not fit its image", "correct it or " + _AGAIN),
-    "broken image": ("an image cannot be decoded as annotated", "replace or remove it"),
+    "broken image": ("an image cannot be decoded as annotated", ""),  # each example has a remedy
 }
 _WARNINGS = {
     "polygon partly outside": ("a polygon leaves its image", "the part outside is cut off"),
@@ -99,7 +99,9 @@ class Finding:
         where = f"{self.split}: " if self.split else ""
         first = f": {self.examples[0]}" if self.examples else ""
         total = f" ({self.count:,} in all)" if self.count > 1 else ""
-        return f"{where}{what}{first}{total}; {remedy}"
+        return (
+            f"{where}{what}{first}{total}; {remedy}" if remedy else f"{where}{what}{total}{first}"
+        )
 
 
 class Findings:
@@ -119,7 +121,3 @@ class Findings:
     def all(self) -> list[Finding]:
         """Every finding, errors first."""
         return sorted(self._found.values(), key=lambda finding: finding.severity != "error")
-
-    def errors(self) -> list[Finding]:
-        """The findings that keep the export from being packed."""
-        return [finding for finding in self._found.values() if finding.severity == "error"]

@@ -1,9 +1,9 @@
 """Packing: a COCO export becomes a folder of shards, once for all experiments that pack alike.
 
-The folder's name ends in a fingerprint of everything the shards depend on, so shards never go
-stale: another export or other options make another folder. Every tar appears whole or not at all,
-and the manifest last. Hence the same call goes on after an interruption, keeps the tars that are
-there, and returns at once when nothing is missing.
+The folder's name ends in a fingerprint of what is packed and how, so shards never go stale: another
+export or other options make another folder. Every tar appears whole or not at all, and the manifest
+last. Hence the same call goes on after an interruption, keeps the tars that are there, and returns
+at once when nothing is missing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Packing:
 
     Attributes:
         paths: the shard folder, which need not exist.
-        fingerprint: hex SHA-256 of everything the shards depend on.
+        fingerprint: of what is packed and how; see :func:`fingerprint`.
         samples: images of each split that are used.
         complete: nothing is left to do.
     """
@@ -155,8 +155,9 @@ def make(packing: Packing, *, events: EventLog | None = None, workers: int | Non
         workers: processes; None for one on each core this process may use.
 
     Raises:
-        DataError: an image is broken or not of the size its annotations say, or the folder cannot
-            be written. Then nothing is left of a folder that was not complete before.
+        DataError: an image is broken or not of the size its annotations say; then nothing is left
+            of a folder that was not complete before. Or the folder cannot be written; then whole
+            shards stay, for the next call to keep.
     """
     paths = packing.paths
     if packing.complete:
@@ -177,10 +178,11 @@ def make(packing: Packing, *, events: EventLog | None = None, workers: int | Non
 
 
 def fingerprint(source: ImageSource, options: Mapping[str, Any]) -> str:
-    """Hex SHA-256 of everything the shards depend on.
+    """Hex SHA-256 of what is packed and how.
 
     That is each split's annotation file, the name and size of each of its images, the options, the
-    rasteriser and the version of the layout. Where the export lies is no part of it.
+    rasteriser and the version of the layout. Where the export lies is no part of it, nor is the
+    version of Pillow, whose JPEGs may differ in the last bit.
 
     Raises:
         DataError: a split or its annotation file is missing.

@@ -86,7 +86,7 @@ class Manifest(_Record):
     version: int
     dataset: str
     fingerprint: str
-    """Hex SHA-256 of everything the bytes of the shards depend on."""
+    """Hex SHA-256 of what was packed and how; see :func:`cardamage.data.pack.fingerprint`."""
     class_names: list[str]
     """By class id, background first."""
     options: dict[str, Any]

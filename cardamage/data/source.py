@@ -87,9 +87,10 @@ class ImageSource:
     def __init__(self, source: Path) -> None:
         self.source = source
         if not source.exists():
+            counted = "" if source.is_absolute() else f" (the path counts from {Path.cwd()})"
             raise DataError(
                 f"{source} does not exist; give a folder or a .zip that holds "
-                f"{', '.join(f'{split}/' for split in SPLITS)}"
+                f"{', '.join(f'{split}/' for split in SPLITS)}{counted}"
             )
         self._files: _Folder | _Zip | None = None
 

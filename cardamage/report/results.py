@@ -240,7 +240,8 @@ def _count_parameters(checkpoint: Path) -> int | None:
             sizes = [math.prod(tensors.get_slice(name).get_shape()) for name in names]
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"{checkpoint} is damaged ({error}); delete it and train that epoch again"
+            f"{checkpoint} is damaged ({error}); "
+            f"restore it, or delete it to go on without that epoch"
         ) from None
     return int(sum(sizes))
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from cardamage.errors import CheckpointError
-from cardamage.files import publish
+from cardamage.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, weights: Mapping[str, Tensor], info: CheckpointInfo) -> None:
-    """Publish ``weights`` as ``path``."""
+    """Publish ``weights`` as ``path``; equal weights and ``info`` make equal bytes."""
     metadata = {
         "epoch": str(info.epoch),
         "model": json.dumps(info.model),
@@ -61,8 +61,21 @@ def save_checkpoint(path: Path, weights: Mapping[str, Tensor], info: CheckpointI
         "config_hash": info.config_hash,
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    with publish(path) as aside:
-        save_file(tensors, aside, metadata)
+    write_bytes(path, _in_order(save(tensors, metadata)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """Safetensors with sorted metadata, which its writer leaves in an order of chance.
+
+    Equal weights thereby make equal files, and equal hashes. The header is JSON behind its length
+    in 8 bytes, padded with blanks: https://github.com/huggingface/safetensors#format
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -90,7 +103,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         problem = f"lacks {error} in its metadata" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(
             f"{path} is damaged or no checkpoint of cardamage ({problem}); "
-            f"delete it and train that epoch again"
+            f"restore it, or delete it to go on without that epoch"
         ) from None
     return Checkpoint(info, weights, hashlib.sha256(content).hexdigest())
 

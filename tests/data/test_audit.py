@@ -60,6 +60,7 @@ def test_a_broken_and_a_wrongly_sized_image_are_errors(export):
     assert [error.split for error in result.errors] == ["valid", "test"]
     broken, resized = messages(result, "broken image")
     assert "b.jpg cannot be decoded" in broken
+    assert broken.count("; replace or remove it") == 1
     assert "b.jpg has 20x30 pixels, but its annotations give 40x30" in resized
 
 

@@ -330,10 +330,11 @@ def test_a_folder_of_another_fingerprint(source: Path, shards_dir: Path) -> None
         pack(source, shards_dir=shards_dir, **OPTIONS)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("damage", ["broken", "truncated", "other size"])
+@pytest.mark.parametrize(
+    ("damage", "workers"), [("broken", 1), ("truncated", 1), ("other size", 1), ("other size", 2)]
+)
 def test_a_broken_image_leaves_nothing(
-    tmp_path: Path, shards_dir: Path, workers: int, damage: str
+    tmp_path: Path, shards_dir: Path, damage: str, workers: int
 ) -> None:
     source = write_export(tmp_path / "cars", sizes=MANY)
     path = source / "valid" / "photo 064.v1.jpg"

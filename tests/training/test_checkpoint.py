@@ -44,6 +44,14 @@ def test_a_checkpoint_gives_back_every_weight_and_what_it_says_of_itself(saved):
         assert torch.equal(other.state_dict()[name], tensor)
 
 
+def test_equal_weights_make_equal_files(saved):
+    path, model = saved
+    for number in range(5):  # the order of chance would differ at one of these
+        again = path.with_name(f"epoch-{number + 10:04d}.safetensors")
+        save_checkpoint(again, model.state_dict(), INFO)
+        assert again.read_bytes() == path.read_bytes()
+
+
 def test_a_checkpoint_is_published_whole_with_nothing_left_beside_it(saved):
     path, _ = saved
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
