@@ -150,7 +150,6 @@ class Body:
         outside, inside = self._container()
         srun = [
             "srun",
-            "--unbuffered",
             "--kill-on-bad-exit=1",
             "--wait=60",
             "--export=ALL",
@@ -169,9 +168,7 @@ class Body:
         """Options of srun, and words before the program, quoted for the shell."""
         if self.container is None:
             return [], []
-        # A run directory may hold the code of another as a link.
-        own = [*(work.run for work in self.works), self.code.resolve(), self.directory]
-        binds = [*(f"{path}:{path}" for path in dict.fromkeys(own)), *self.container.mounts]
+        binds = [*(f"{path}:{path}" for path in self._folders()), *self.container.mounts]
         prefix = ["env", 'PYTHONPATH="$code"']
         if self.container.runtime == "pyxis":
             mounts = f"--container-mounts={','.join(binds)}"
@@ -180,6 +177,15 @@ class Body:
         words = ["apptainer", "exec", *self.container.options]
         words += [word for bind in binds for word in ("--bind", bind)]
         return [], [*map(shlex.quote, [*words, self.container.image]), *prefix]
+
+    def _folders(self) -> list[Path]:
+        """The folders that a job reads and writes, without those inside another of them.
+
+        The runs' parents, since the runs of a submission share code and packing.
+        """
+        wanted = [*(work.run.parent for work in self.works), self.code.resolve(), self.directory]
+        wanted = list(dict.fromkeys(wanted))
+        return [path for path in wanted if not set(path.parents) & set(wanted)]
 
 
 def _quote(path: Path) -> str:

@@ -34,6 +34,8 @@ def follow(plans: Sequence[RunPlan], console: Console) -> ExitStatus:
             for watch, of_run in zip(watches, shown, strict=True):
                 watch.show(of_run)
             if not any(of_run.launcher for of_run in shown):
+                for of_run in shown:
+                    _say_page(of_run)
                 return next((s for of_run in shown if (s := _status(of_run))), ExitStatus.DONE)
             time.sleep(_POLL_S)
     except KeyboardInterrupt:
@@ -94,6 +96,12 @@ def _in_words(of_stage: StageOverview) -> str:
         case state:
             log = f"; log: {of_stage.log}" if of_stage.log else ""
             return f"{state}: {of_stage.error or 'it did not say why'}{log}"
+
+
+def _say_page(of_run: RunOverview) -> None:
+    report = of_run.stages["report"]
+    if report.state == "done" and (page := report.record.output.get("page")):
+        print(f"report: {page}")
 
 
 def _status(of_run: RunOverview) -> ExitStatus:

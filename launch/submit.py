@@ -1,8 +1,10 @@
 """Run experiments: `python launch/submit.py CONFIG... [key=value...]`.
 
-Every config is checked first; then pack, train, test and report run on this machine, and the path
-of the report is printed. The same command goes on where a stopped or failed run ended. Ctrl-C stops
-after the current training step; pressed again it ends everything at once.
+Every config is checked first. Where there is a SLURM, pack, train, test and report are queued as
+jobs that wait for each other, and their ids are printed. Elsewhere, and with `--cluster local`,
+they run on this machine, and the path of the report is printed: there Ctrl-C stops after the
+current training step, and pressed again ends everything at once. The same command goes on where a
+stopped or failed run ended.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Sequence
 
 from cardamage.command_line import add_runs_dir, split_overrides
 from cardamage.console import console, start_logging
-from cardamage.errors import ExitStatus, run_program
+from cardamage.errors import ConfigError, ExitStatus, run_program
 from cardamage.paths import STAGES, RunPaths
 from cardamage.provenance import provenance, write_provenance
 from cardamage.runs import open_run
@@ -32,6 +34,8 @@ def main() -> None:
     """Parse the command line, check everything, then run or say what would run."""
     arguments = _parser().parse_intermixed_args()
     configs, overrides = split_overrides(arguments.config)
+    if arguments.max_running is not None and arguments.max_running < 1:
+        raise ConfigError(f"--max-running {arguments.max_running}: at least one has to run")
     profile = load_profile(arguments.cluster)
     stages = choose_stages(arguments.stages)
     plan = make_plan(configs, overrides, arguments.runs_dir, stages)
@@ -119,7 +123,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_runs_dir(parser)
     parser.add_argument(
-        "--max-running", type=int, metavar="N", help="so many runs of several may run at once"
+        "--max-running",
+        type=int,
+        metavar="N",
+        help="on SLURM: of several runs so many may run at once",
     )
     parser.add_argument(
         "--follow",
