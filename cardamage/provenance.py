@@ -64,7 +64,6 @@ def provenance(code: Path = CODE) -> dict[str, Any]:
     Args:
         code: the tree whose commit is asked for.
     """
-    origin = read_origin(code)
     return {
         "time": now(),
         "command": shlex.join([sys.executable, *sys.argv]),
@@ -74,7 +73,7 @@ def provenance(code: Path = CODE) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": _packages(),
         "code": str(code),
-        "snapshot": origin and {key: origin.get(key) for key in ("hash", "tree", "taken")},
+        "snapshot": snapshot_of(code),
         "git": git_state(code),
     }
 
@@ -86,6 +85,12 @@ def read_origin(code: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return origin if isinstance(origin, dict) else None
+
+
+def snapshot_of(code: Path) -> dict[str, Any] | None:
+    """The ``snapshot`` part of :func:`provenance`."""
+    origin = read_origin(code)
+    return origin and {key: origin.get(key) for key in ("hash", "tree", "taken")}
 
 
 def git_state(code: Path) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from cardamage.errors import CardamageError, RunError
 from cardamage.files import write_text
 from cardamage.paths import RunPaths, StudyPaths
-from cardamage.provenance import write_provenance
+from cardamage.provenance import snapshot_of, write_provenance
 from cardamage.runs import open_run
 from cardamage.stages import StageRecord, read_stage, write_stage
 from cardamage.studies import open_study
@@ -169,7 +169,9 @@ def submit(
         UserError: SLURM refused, or a run is at work already.
     """
     plans, batches = submission.plans, submission.batches
-    snapshot = take_snapshot(plans[0].run, found=found)
+    holder = submission.studies[0].study if submission.studies else plans[0].run
+    snapshot = take_snapshot(holder, found=found)
+    found = {**found, "snapshot": snapshot_of(snapshot)}
     if snapshot.name != batches.jobs[0].code.name:
         raise RunError("the code was edited while it was being submitted; submit it again")
     claimed: list[tuple[RunPaths, LaunchRecord]] = []
@@ -177,7 +179,7 @@ def submit(
     queue = ask_queue(job for plan in plans for job in unfinished_jobs(plan.run))
 
     def take(plan: RunPlan) -> None:
-        if plan is not plans[0]:
+        if plan.run != holder:
             share_snapshot(snapshot, plan.run)
         _open(plan, submission.studies, found)
         stages = batches.stages(plan.run)
@@ -188,6 +190,8 @@ def submit(
         _prepare(plan.run, stages)
 
     try:
+        for study in submission.studies:
+            open_study(study.study, study.record)
         _at_once(take, plans)
         for job in batches.jobs:
             _write(job, submission.profile)
@@ -257,11 +261,8 @@ def _check_place(run: RunPaths) -> None:
 
 
 def _open(plan: RunPlan, studies: Sequence[StudyPlan], found: dict[str, Any]) -> None:
-    """Make the directory of a run or study."""
-    study = next((study for study in studies if study.study == plan.run), None)
-    if study:
-        open_study(study.study, study.record)
-    else:
+    """Make the directory of a run, and say where it comes from, or the comparison of a study."""
+    if all(study.study != plan.run for study in studies):
         open_run(plan.run, plan.experiment)
     write_provenance(plan.run, found)
 

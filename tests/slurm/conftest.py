@@ -105,7 +105,9 @@ def pytest_runtest_setup(item: pytest.Function) -> None:
 def cluster() -> Iterator[Cluster]:
     """The cluster, for one test session at a time; one that was running goes on afterwards."""
     cluster = Cluster()
-    with taking_turns(Path(__file__)), pytest.MonkeyPatch.context() as patch:
+    cluster.start()
+    lock = cluster.folder / "slurm.conf"  # of the cluster: it may serve several copies of the tests
+    with taking_turns(lock), pytest.MonkeyPatch.context() as patch:
         cluster.start()
         for name in os.environ:
             if name.startswith(("SLURM_", "SBATCH_", "SRUN_")):

@@ -1,0 +1,270 @@
+"""Training on two nodes of a real SLURM, interrupted in every way SLURM knows.
+
+It ends as if it had not been: every epoch once, and the same ``metrics.csv`` to the last byte.
+
+At its fifth step each run waits at a gate, through a hook that only these tests put in place, until
+it has been interrupted. The runs of the second half do not disturb each other, and are at work at
+the same time.
+"""
+
+import csv
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Slurm
+from programs import Program
+
+from cardamage.paths import RunPaths
+from cardamage.stages import read_stage
+from launch.record import read_launch
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+EPOCHS = 3
+
+PROFILE = """\
+backend: slurm
+all_stages: {{cpus_per_task: 1, time_minutes: {minutes}, partition: {partition}}}
+train: {{nodes: 2}}
+save_seconds: 20
+environment: {{{environment}}}
+"""
+
+HOOK = '''\
+"""Training waits at its fifth step while a file named ``shut`` is there; or hangs, by request."""
+
+import importlib.util
+import os
+import sys
+import time
+from pathlib import Path
+
+WATCHED = "cardamage.training.stopping"
+
+
+class Hook:
+    def find_spec(self, name, path=None, target=None):
+        if name != WATCHED:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (execute(module), add_gate(module.StopRequests))
+        return spec
+
+
+def add_gate(requests):
+    agreed, gate, rank = requests.agreed, Path(os.environ["GATE"]), os.environ["SLURM_PROCID"]
+    steps = []
+
+    def wait_then_agree(self):
+        steps.append(None)
+        if len(steps) == 5 and (gate / "shut").exists():
+            (gate / f"waits-{rank}").touch()
+            if (gate / "hang").exists() and rank == "1":
+                (gate / "shut").unlink()  # once is enough
+                wait_for_nobody()
+            while (gate / "shut").exists() and self._asked is None:
+                time.sleep(0.05)
+        return agreed(self)
+
+    requests.agreed = wait_then_agree
+
+
+def wait_for_nobody():
+    time.sleep(600)
+
+
+if any(word.endswith("jobs/train.py") for word in sys.orig_argv):
+    sys.meta_path.insert(0, Hook())
+'''
+
+
+class Training:
+    """A run that is trained by a job on two nodes, and stops at a gate on its way."""
+
+    def __init__(self, slurm: Slurm, program: Program, name: str) -> None:
+        self.slurm, self.program = slurm, program
+        self.run = RunPaths(program.folder / "runs" / name)
+        self.gate = program.folder / f"gate of {name}"
+        self.job = ""
+
+    def submit(self, *, minutes: int = 10, partition: str = "main", **environment: str) -> None:
+        """Submit it, its gate shut."""
+        self.gate.mkdir()
+        (self.gate / "shut").touch()
+        environment |= {"GATE": str(self.gate), "PYTHONPATH": str(self.program.folder / "hook")}
+        pairs = ", ".join(f"{name}: '{value}'" for name, value in environment.items())
+        profile = self.program.folder / f"{self.run.root.name}.yaml"
+        profile.write_text(PROFILE.format(minutes=minutes, partition=partition, environment=pairs))
+        config = ("toy.yaml", f"train.epochs={EPOCHS}", f"name={self.run.root.name}")
+        self.program.succeeds("jobs/pack.py", *config)
+        stages = ("--stages", "train", "--cluster", profile)
+        self.program.succeeds("launch/submit.py", *config, *stages)
+        record = read_launch(self.run)
+        assert record is not None
+        self.job = record.jobs["train"]
+
+    @property
+    def log(self) -> str:
+        """What the job printed so far."""
+        path = self.run.log("train")
+        return path.read_text() if path.exists() else ""
+
+    def wait_until(self, ready: Callable[[], bool], what: str, timeout_s: float = 150) -> None:
+        """Wait for something to become so."""
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            if time.monotonic() > deadline:
+                pytest.fail(f"{what}: not yet, but:\n{self.log}\n{self.slurm.show(self.job)}")
+            time.sleep(0.2)
+
+    def wait_at_gate(self) -> None:
+        """Wait until both processes are at the gate, within the second epoch."""
+        waits = [self.gate / "waits-0", self.gate / "waits-1"]
+        self.wait_until(lambda: all(path.exists() for path in waits), "at the gate")
+
+    def wait_for_start(self, number: int) -> None:
+        """Wait until the job has started again, then open the gate for it."""
+        self.wait_until(lambda: f"start {number}: job" in self.log, f"start {number}")
+        (self.gate / "shut").unlink(missing_ok=True)
+
+    def signal(self, name: str) -> None:
+        """Send a signal to every process of the step, as SLURM announces a job's end."""
+        self.slurm.output("scancel", f"--signal={name}", self.job)
+
+    def process(self, rank: int) -> psutil.Process:
+        """The training process of a rank."""
+        wanted = {"SLURM_JOB_ID": self.job, "SLURM_PROCID": str(rank)}
+        for process in psutil.process_iter():
+            try:
+                environment, words = process.environ(), process.cmdline()
+            except (psutil.Error, OSError):
+                continue
+            is_of_step = wanted.items() <= environment.items()
+            if is_of_step and str(self.run.root) in words and words[0] != "srun":
+                return process
+        pytest.fail(f"process {rank} of job {self.job} does not run:\n{self.log}")
+
+    def ends_as(self, undisturbed: RunPaths) -> None:
+        """Wait for the end, and compare what is there with a run that nobody disturbed."""
+        fields = self.slurm.wait_for(self.job, "COMPLETED", "FAILED", "CANCELLED", timeout_s=150)
+        assert fields["JobState"] == "COMPLETED", self.log
+        assert int(fields["Restarts"]) >= 1
+        assert read_stage(self.run, "train").state == "done"
+        with self.run.metrics.open() as stream:
+            assert [row["epoch"] for row in csv.DictReader(stream)] == ["1", "2", "3"]
+        assert list(self.run.finished_checkpoints()) == [1, 2, 3]
+        assert self.run.metrics.read_bytes() == undisturbed.metrics.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory, toy_shards: Path) -> Program:
+    """Programs in a folder with ``toy.yaml`` and the hook."""
+    folder = tmp_path_factory.mktemp("interrupted runs")
+    text = (toy_shards.parent / "toy.yaml").read_text()
+    where = f"  shards_dir: {toy_shards}\n  classes"
+    (folder / "toy.yaml").write_text(text.replace("  classes", where))
+    (folder / "hook").mkdir()
+    (folder / "hook" / "sitecustomize.py").write_text(HOOK)
+    return Program(folder)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(program: Program) -> RunPaths:
+    """The run of two processes that is trained in one go."""
+    config = ("toy.yaml", f"train.epochs={EPOCHS}")
+    program.succeeds("jobs/pack.py", *config)
+    program.distributed(2, "jobs/train.py", *config)
+    return RunPaths(program.folder / "runs" / "toy")
+
+
+def test_preempted_by_a_job_of_higher_priority(slurm, program, undisturbed):
+    training = Training(slurm, program, "preempted")
+    training.submit(partition="low")
+    training.wait_at_gate()
+    other = slurm.sbatch("sleep 1", "--partition=high", "--nodes=2", "--exclusive")
+    slurm.wait_for(other, "COMPLETED", timeout_s=90)
+    training.wait_for_start(2)
+    training.ends_as(undisturbed)
+    assert "saved at step 4, in epoch 2" in training.log
+
+
+@pytest.mark.parametrize("node", ["n0", "n1"])
+def test_a_node_fails_with_its_processes(slurm, program, undisturbed, node):
+    training = Training(slurm, program, f"without-{node}")
+    training.submit()
+    training.wait_at_gate()
+    slurm.cluster.kill_node(node)
+    training.wait_until(lambda: slurm.state(training.job) != "RUNNING", "noticed")
+    slurm.cluster.start_node(node)
+    training.wait_for_start(2)
+    training.ends_as(undisturbed)
+
+
+@pytest.fixture(scope="module")
+def trainings(cluster, program: Program) -> Iterator[dict[str, Training]]:
+    """Runs at work together, each of which has just been interrupted in its way, or will be."""
+    slurm = Slurm(cluster, program.folder)
+    names = ("time limit", "hang", "signal", "requeue", "kill")
+    made = {name: Training(slurm, program, name.replace(" ", "-")) for name in names}
+    made["time limit"].submit(minutes=1)
+    made["hang"].submit(CARDAMAGE_WATCHDOG_S="4")
+    (made["hang"].gate / "hang").touch()
+    for name in names[2:]:
+        made[name].submit()
+    made["signal"].wait_until(lambda: "start 1:" in made["signal"].log, "start 1")
+    made["signal"].signal("USR2")  # while it imports, or before
+    for name, interrupt in (
+        ("requeue", lambda: slurm.output("scontrol", "requeue", made["requeue"].job)),
+        ("kill", lambda: made["kill"].process(1).kill()),
+        ("signal", lambda: made["signal"].signal("USR2")),
+    ):
+        made[name].wait_at_gate()
+        interrupt()
+    yield made
+    for training in made.values():
+        slurm.run("scancel", training.job)
+
+
+def test_a_signal_saves_and_the_job_goes_on(trainings, undisturbed):
+    training = trainings["signal"]
+    training.wait_for_start(3)
+    training.ends_as(undisturbed)
+    assert "SIGUSR2: stopping after this step" in training.log
+    assert "saved at step 4, in epoch 2" in training.log
+
+
+def test_requeued_from_outside(trainings, undisturbed):
+    training = trainings["requeue"]
+    training.wait_for_start(2)
+    training.ends_as(undisturbed)
+
+
+def test_a_killed_process_ends_the_job_at_once_and_it_goes_on(trainings, undisturbed):
+    training = trainings["kill"]
+    training.wait_for_start(2)
+    training.ends_as(undisturbed)
+    assert "task 1: Killed" in training.log
+
+
+def test_a_process_that_hangs_is_found_and_its_stack_is_in_the_log(trainings, undisturbed):
+    training = trainings["hang"]
+    training.wait_for_start(2)
+    training.ends_as(undisturbed)
+    for rank in (0, 1):  # those that wait for it, too
+        assert f"error: process {rank} on n{rank} got nowhere for 4 s" in training.log
+    (line,) = [line for line in training.log.splitlines() if "in wait_for_nobody" in line]
+    assert line.startswith("[process 1 on n1] ")
+    threads = [line for line in training.log.splitlines() if "Thread 0x" in line]
+    assert all(line.startswith("[process ") for line in threads)  # no line is torn
+
+
+def test_the_time_limit(trainings, undisturbed):
+    training = trainings["time limit"]
+    training.wait_for_start(2)
+    training.ends_as(undisturbed)
+    assert "saved at step 4, in epoch 2" in training.log
