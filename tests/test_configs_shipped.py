@@ -12,7 +12,7 @@ from launch import study
 
 ROOT = Path(__file__).parents[1]
 ALL = sorted((ROOT / "configs").glob("*.yaml"))
-STUDIES = [path for path in ALL if config.is_study(config.read_mapping(path))]
+STUDIES = [path for path in ALL if config.is_study(yaml12.read_mapping(path))]
 CONFIGS = [path for path in ALL if path not in STUDIES]
 SCHEMA = ROOT / "configs" / "experiment.schema.json"
 
@@ -33,7 +33,7 @@ def test_it_is_named_after_its_file(shipped: Path):
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.name)
 def test_studies_expand_and_are_named_after_their_files(path: Path):
-    found = study.expand(path, config.read_mapping(path))
+    found = study.expand(path, yaml12.read_mapping(path))
     assert found.name == path.stem
     assert len(found.experiments) > 1
 
