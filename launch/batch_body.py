@@ -172,7 +172,9 @@ class Body:
         prefix = ["env", 'PYTHONPATH="$code"']
         if self.container.runtime == "pyxis":
             mounts = f"--container-mounts={','.join(binds)}"
-            options = [f"--container-image={self.container.image}", mounts]
+            # Left alone, pyxis starts in the image's own folder, and relative paths lead nowhere.
+            workdir = f"--container-workdir={self.directory}"
+            options = [f"--container-image={self.container.image}", mounts, workdir]
             return [shlex.quote(word) for word in (*options, *self.container.options)], prefix
         words = ["apptainer", "exec", *self.container.options]
         words += [word for bind in binds for word in ("--bind", bind)]

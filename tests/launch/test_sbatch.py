@@ -198,7 +198,9 @@ def test_stages_run_in_a_container_and_slurms_commands_outside(runtime: str):
     else:
         options = f"'--container-image=/images/car damage.sif' --container-mounts={','.join(binds)}"
         assert attempt.startswith(f"srun --nodes=1 --ntasks=1 --overlap {options}")
-        assert f"{options},/data:/data --no-container-mount-home env" in srun
+        workdir = f"--container-workdir={Path.cwd()}"
+        expected = f"{options},/data:/data {shlex.quote(workdir)} --no-container-mount-home env"
+        assert expected in srun
     assert "\n  scontrol requeue" in text
 
 
