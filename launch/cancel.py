@@ -20,7 +20,7 @@ from cardamage.processes import is_alive
 from cardamage.stages import is_lost, now, read_stage, write_stage
 from launch.cancel_jobs import SlurmRun, cancel_on_slurm
 from launch.local import cancel_waiting
-from launch.overview import find_run
+from launch.overview import find_runs
 from launch.record import LaunchRecord, is_elsewhere, is_here, read_launch, tagged
 from launch.stage_process import send
 from launch.stop import Request, ask
@@ -33,14 +33,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", nargs="+", metavar="RUN", help="a run's name, or its directory")
+    parser.add_argument(
+        "run", nargs="+", metavar="RUN", help="a run's or study's name or directory"
+    )
     parser.add_argument("--kill", action="store_true", help="end it at once, saving nothing")
     parser.add_argument(
         "--timeout", type=float, default=120.0, metavar="S", help="seconds to wait (%(default)s)"
     )
     add_runs_dir(parser)
     arguments = parser.parse_intermixed_args()
-    runs = list(dict.fromkeys(find_run(name, arguments.runs_dir) for name in arguments.run))
+    members, studies = find_runs(arguments.run, arguments.runs_dir)
+    runs = [*members, *studies]
     launches = {run: read_launch(run) for run in runs}
     queued = [SlurmRun(run, found) for run, found in launches.items() if found and found.jobs]
     here = [run for run in runs if run not in {one.run for one in queued}]
@@ -49,8 +52,12 @@ def main() -> None:
     request = Request.KILL if arguments.kill else Request.STOP
     for run, done in cancel_on_slurm(queued, request, arguments.timeout).items():
         print(f"{run.root}: {done}")
+    asked = [run for run in here if is_here(read_launch(run))]
+    for run in asked:  # all of them first, or the next would begin meanwhile
+        ask(run, request)
     for run in here:
-        print(f"{run.root}: {cancel(run, request, arguments.timeout)}")
+        done = cancel(run, request, arguments.timeout, was_asked=run in asked)
+        print(f"{run.root}: {done}")
 
 
 def check_is_here(run: RunPaths) -> None:
@@ -67,8 +74,14 @@ def check_is_here(run: RunPaths) -> None:
         raise RunError(f"{run.root} runs on {host}, and this is {here}; cancel it there")
 
 
-def cancel(run: RunPaths, request: Request, timeout_s: float) -> str:
+def cancel(run: RunPaths, request: Request, timeout_s: float, *, was_asked: bool = False) -> str:
     """Stop a run and wait until nothing of it runs; returns what was done, in words.
+
+    Args:
+        run: the run.
+        request: how urgently.
+        timeout_s: so long may it take.
+        was_asked: whether its launcher was asked already, and so may be done with it.
 
     Raises:
         CardamageError: it had not stopped after ``timeout_s`` seconds.
@@ -88,7 +101,7 @@ def cancel(run: RunPaths, request: Request, timeout_s: float) -> str:
             _await(run, lambda: not _signal(_at_work(run, launch), signal.SIGKILL), timeout_s)
         _settle_lost(run)
         cancel_waiting(run, planned)
-    elif not cancel_waiting(run, planned):
+    elif not cancel_waiting(run, planned) and not was_asked:
         return "nothing of it runs or waits"
     states = {stage: read_stage(run, stage).state for stage in planned or STAGES}
     return ", ".join(f"{stage} {state}" for stage, state in states.items())

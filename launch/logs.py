@@ -23,7 +23,7 @@ def main() -> None:
     """Parse the command line and print the log."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end without a word in `logs.py RUN | head`
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", metavar="RUN", help="a run's name, or its directory")
+    parser.add_argument("run", metavar="RUN", help="a run's or study's name or directory")
     parser.add_argument(
         "stage", nargs="?", metavar="STAGE", help=f"{', '.join(STAGES)}; default: the last that ran"
     )

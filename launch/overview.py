@@ -13,9 +13,10 @@ from typing import Literal
 from cardamage import config
 from cardamage.config import SelectBy
 from cardamage.errors import RunError, UserError
-from cardamage.paths import STAGES, RunPaths
+from cardamage.paths import STAGES, RunPaths, StudyPaths
 from cardamage.selection import best_epoch
 from cardamage.stages import StageRecord, State, is_lost, read_stage
+from cardamage.studies import is_study, read_study
 from cardamage.tables import read_table
 from launch.events import Event, last_events
 from launch.job_queue import JobState, Queue, ask_accounting, ask_queue
@@ -103,7 +104,7 @@ def all_runs(runs_dir: Path) -> list[RunPaths]:
 
 
 def find_run(name: str, runs_dir: Path) -> RunPaths:
-    """The run that a command's RUN argument means: a name under ``runs_dir``, or a path.
+    """The run, or study, that a command's RUN argument means: a name under ``runs_dir``, or a path.
 
     Raises:
         RunError: there is no such run.
@@ -111,10 +112,31 @@ def find_run(name: str, runs_dir: Path) -> RunPaths:
     for root in (runs_dir / name, Path(name)):
         if (run := RunPaths(root)).config.is_file():
             return run
+        if is_study(root):
+            return StudyPaths(root)
     names = [run.root.name for run in all_runs(runs_dir)]
     near = get_close_matches(Path(name).name, names, n=1, cutoff=0.4)
     hint = f'; did you mean "{near[0]}"?' if near else f"; runs are looked for in {runs_dir}/"
     raise RunError(f'there is no run "{name}"{hint}')
+
+
+def find_runs(names: Sequence[str], runs_dir: Path) -> tuple[list[RunPaths], list[StudyPaths]]:
+    """What RUN arguments mean, where a study means its runs: the runs, each once, and the studies.
+
+    Raises:
+        RunError: there is no such run, or the record of a study is damaged.
+    """
+    runs: list[RunPaths] = []
+    studies: list[StudyPaths] = []
+    for name in names:
+        found = find_run(name, runs_dir)
+        if isinstance(found, StudyPaths):
+            studies.append(found)
+            members = map(found.run, read_study(found).runs)
+            runs += [run for run in members if run.config.is_file()]
+        else:
+            runs.append(found)
+    return list(dict.fromkeys(runs)), list(dict.fromkeys(studies))
 
 
 def latest_stage(stages: dict[str, StageOverview]) -> str | None:

@@ -18,7 +18,7 @@ from cardamage.errors import run_program
 from cardamage.paths import STAGES
 from launch.display import duration
 from launch.job_queue import AFTER_ANOTHER
-from launch.overview import RunOverview, StageOverview, all_runs, find_run, overviews
+from launch.overview import RunOverview, StageOverview, all_runs, find_runs, overviews
 
 _STYLES = {
     "done": "green",
@@ -37,12 +37,14 @@ def main() -> None:
     """Parse the command line and print the table or the JSON."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end without a word in `status.py | head`
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", nargs="*", metavar="RUN", help="a run's name, or its directory")
+    parser.add_argument(
+        "run", nargs="*", metavar="RUN", help="a run's or study's name or directory"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON list, one object a run")
     add_runs_dir(parser)
     arguments = parser.parse_intermixed_args()
     runs_dir = arguments.runs_dir
-    runs = [find_run(name, runs_dir) for name in arguments.run] or all_runs(runs_dir)
+    runs = find_runs(arguments.run, runs_dir)[0] if arguments.run else all_runs(runs_dir)
     found = overviews(runs)
     if arguments.json:
         print(json.dumps([as_json(of_run) for of_run in found], indent=2))

@@ -257,7 +257,8 @@ def _names(prefix: str, points: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _in_name(value: Any) -> str:
     """A value in the characters that names of runs may have; a hash tells what they cannot."""
-    text = "-".join(leaf if isinstance(leaf, str) else json.dumps(leaf) for leaf in _leaves(value))
+    leaves = _leaves(value)
+    text = "-".join(t if isinstance(t, str) else json.dumps(t).replace("e+", "e") for t in leaves)
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text)
     if plain == text and len(plain) <= _LONGEST_VALUE:
         return plain

@@ -81,6 +81,7 @@ def test_overrides_go_grid_over_file_and_command_line_over_all(folder: Path):
         ),
         ("data.image_size: [[32, 32], [64, 32]]", ["s-image_size_32-32", "s-image_size_64-32"]),
         ('train.mixed_precision: ["no"], seed: [1]', ["s-mixed_precision_no-seed_1"]),
+        ("optim.lr: [1e-30, 1e+30, 1]", ["s-lr_1e-30", "s-lr_1e30", "s-lr_1"]),
         ("test.batch_size: [null, 4]", ["s-batch_size_null", "s-batch_size_4"]),
     ],
 )

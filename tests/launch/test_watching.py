@@ -10,7 +10,9 @@ from dataclasses import replace
 import pytest
 from fake_runs import FakeRun, until
 
-from cardamage.stages import read_stage, write_stage
+from cardamage.paths import StudyPaths
+from cardamage.stages import StageRecord, read_stage, write_stage
+from cardamage.studies import StudyRecord, open_study
 from cardamage.tables import write_table
 from launch.record import read_launch, tagged
 
@@ -209,3 +211,28 @@ def test_cancel_on_another_machine(program, fake):
     record = read_stage(fake.run, "pack")
     write_stage(fake.run, replace(record, state="running", host="elsewhere"))
     assert "runs on elsewhere, and this is" in program.refuses("launch/cancel.py", fake.run.root)
+
+
+def test_a_study_stands_for_its_runs(program, fake):
+    runs_dir = fake.run.root.parent
+    study = StudyPaths(runs_dir / "both")
+    open_study(study, StudyRecord("both", "study.yaml", ("fake", "second", "never made")))
+    fake.start(configs=("fake", "second"), pack="works", train="waits")
+    fake.await_log("train", "at work")
+    shown = json.loads(program.succeeds("launch/status.py", "both", "--json", *in_runs(fake)))
+    assert [run["run"] for run in shown] == ["fake", "second"]
+    said = program.succeeds("launch/cancel.py", "both", "fake", *in_runs(fake)).splitlines()
+    assert said == [
+        f"{runs_dir / 'fake'}: pack done, train stopped",
+        f"{runs_dir / 'second'}: pack cancelled, train cancelled",  # it did not begin meanwhile
+        f"{study.root}: nothing of it runs or waits",
+    ]
+    assert fake.end()[0] == 75
+
+
+def test_the_log_of_a_study_is_that_of_its_comparison(program, fake):
+    study = StudyPaths(fake.run.root.parent / "both")
+    open_study(study, StudyRecord("both", "study.yaml", ("fake", "second")))
+    write_stage(study, StageRecord("report", "done", started="2026-01-01T00:00:00+00:00"))
+    study.log("report").write_text("compared\n")
+    assert program.succeeds("launch/logs.py", "both", *in_runs(fake)) == "compared\n"
