@@ -94,7 +94,8 @@ def test_failed_stage_ends_the_run(fake, behaviour: str, status: int, error: str
     }
     record = read_stage(fake.run, "train")
     assert (record.attempts, record.exit_status) == (1, status)
-    assert record.error_class == ("user" if status == 2 else "fault")
+    kinds = {"fails": "final"}  # on purpose: starting again would not help
+    assert record.error_class == ("user" if status == 2 else kinds.get(behaviour, "fault"))
     assert not fake.run.log("test").exists()
 
 
