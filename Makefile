@@ -1,6 +1,7 @@
 # The commands of this project. Each makes its own virtualenv in .venv when there is none.
 #   make demo     pack, train, test and report a drawn dataset on this machine
-#   make test     the tests
+#   make test     the tests, but for those that need a SLURM cluster
+#   make test-slurm   the tests on a real SLURM, which they install and start (root on Debian)
 #   make lint     formatting, style, types, import direction
 #   make check    lint and test: what CI runs
 #   make schema   write configs/*.schema.json anew, after a change of cardamage/config.py or launch/study.py
@@ -13,7 +14,7 @@ INSTALLED := .venv/installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check schema clean
+.PHONY: help demo test test-slurm lint check schema clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -30,7 +31,10 @@ demo: $(INSTALLED)
 	@echo runs/smoke/report/index.html
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not slurm" $(ARGS)
+
+test-slurm: $(INSTALLED)
+	$(BIN)/python -m pytest -m slurm $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
