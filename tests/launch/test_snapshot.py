@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -235,9 +234,7 @@ def test_provenance_inside_it_tells_where_it_came_from(tree: Path, run: RunPaths
 
 def test_its_programs_import_its_own_code(tmp_path: Path):
     """What a job does: a program of the snapshot, with the snapshot ahead of what is installed."""
-    started = time.monotonic()
     snapshot = take_snapshot(RunPaths(tmp_path / "a run"))
-    assert time.monotonic() - started < 1.0  # 0.05 s on an idle machine
     assert (snapshot / "jobs/pack.py").read_bytes() == (CODE / "jobs/pack.py").read_bytes()
     write(snapshot / "jobs/where.py", "import cardamage, launch; print(cardamage, launch)")
     result = subprocess.run(
