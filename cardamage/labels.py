@@ -15,7 +15,8 @@ BACKGROUND = "background"
 MAX_CLASSES = 255
 """Ids are stored in 8-bit grey PNGs, and 0 is the background."""
 
-# Paul Tol's "bright" and "vibrant" qualitative schemes: told apart with colour-blind eyes too.
+# The first six are Paul Tol's "bright" scheme. Each of the others was chosen to differ most from all
+# before it, in CIELAB, with normal sight and with simulated protanopia and deuteranopia alike.
 _COLOURS = (
     (0, 0, 0),
     (238, 102, 119),
@@ -24,11 +25,24 @@ _COLOURS = (
     (34, 136, 51),
     (102, 204, 238),
     (170, 51, 119),
-    (238, 119, 51),
-    (0, 153, 136),
-    (187, 187, 187),
-    (0, 119, 187),
-    (204, 51, 17),
+    (0, 0, 255),
+    (102, 85, 221),
+    (0, 255, 204),
+    (187, 238, 0),
+    (119, 51, 51),
+    (170, 238, 136),
+    (204, 0, 17),
+    (136, 153, 255),
+    (204, 136, 170),
+    (34, 68, 153),
+    (85, 17, 204),
+    (221, 153, 102),
+    (255, 119, 0),
+    (238, 51, 187),
+    (68, 238, 238),
+    (136, 17, 17),
+    (170, 204, 153),
+    (170, 0, 255),
 )
 
 
