@@ -1,6 +1,7 @@
 """What is in a COCO export and what is wrong with it: `python jobs/audit.py SOURCE`.
 
-Ends with 0 when the export can be packed, warnings or not, and with 2 when it has errors.
+With ``--config`` the classes of an experiment are counted instead of the categories. Ends with 0
+when the export can be packed, warnings or not, and with 2 when it has errors.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from rich.text import Text
 
 from cardamage.console import start_logging
 from cardamage.data.audit import Audit, SplitCounts, audit
+from cardamage.data.findings import Severity
 from cardamage.errors import DataError, run_program
+from cardamage.runs import resolve
 
+_STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
 _WIDTH = 120  # where the output is no terminal
 
 
@@ -24,36 +28,39 @@ def main() -> None:
     """Parse the command line, audit, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, help="a folder or .zip with train/, valid/, test/")
+    parser.add_argument("--config", type=Path, help="count the classes of this YAML file or run")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     arguments = parser.parse_args()
     start_logging()
-    result = audit(arguments.source)
+    if arguments.config:
+        data = resolve(arguments.config)[0].data
+        result = audit(arguments.source, classes=data.class_groups, drop=data.drop)
+    else:
+        result = audit(arguments.source)
     if arguments.json:
         print(json.dumps(result.to_json(), indent=2))
     else:
-        _print(result)
+        _print(result, classes=arguments.config is not None)
     if errors := result.errors:
         kinds = "1 kind of error" if len(errors) == 1 else f"{len(errors)} kinds of errors"
         raise DataError(f"{result.source} has {kinds}, first: {errors[0].message}")
 
 
-def _print(result: Audit) -> None:
+def _print(result: Audit, *, classes: bool) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH
     console.print(Text(str(result.source), style="bold"))
     if result.splits:
         console.print(_split_table(result.splits))
-        console.print(_category_table(result.splits))
+        console.print(_category_table(result.splits, "Classes" if classes else "Categories"))
         roots = ", ".join(f'"{name}"' for name in result.unused_roots)
         console.print(Text(f"Unused root categories, left out by themselves: {roots or 'none'}"))
-    if not result.findings:
+    if all(finding.severity == "note" for finding in result.findings):
         console.print("Nothing is wrong.")
     for finding in result.findings:
-        style = "bold red" if finding.severity == "error" else "yellow"
-        console.print(
-            Text.assemble((f"{finding.severity:9}", style), finding.message), soft_wrap=True
-        )
+        severity = (f"{finding.severity:9}", _STYLES[finding.severity])
+        console.print(Text.assemble(severity, finding.message), soft_wrap=True)
         for example in finding.examples[1:]:
             console.print(Text(f"{'':10}also {example}", style="dim"), soft_wrap=True)
 
@@ -80,9 +87,9 @@ def _split_table(splits: dict[str, SplitCounts]) -> Table:
     return table
 
 
-def _category_table(splits: dict[str, SplitCounts]) -> Table:
-    table = Table(title="Categories", title_justify="left")
-    table.add_column("category")
+def _category_table(splits: dict[str, SplitCounts], title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("name")
     for heading in ("images", "instances", "pixels"):
         for split in splits:
             table.add_column(f"{split}\n{heading}", justify="right")

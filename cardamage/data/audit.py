@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
+import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cardamage.console import Progress
+from cardamage.data.checks import check_copies, check_promise, check_records
 from cardamage.data.coco import Export, Finding, ImageRecord, scan_export
-from cardamage.data.findings import Findings
-from cardamage.data.images import decode_image
+from cardamage.data.copies import Photo, photo_of
+from cardamage.data.findings import UNREADABLE, Findings, by_severity
+from cardamage.data.images import decode_image, orientation
 from cardamage.data.masks import paint
-from cardamage.data.pool import interrupts_held, spawned_pool
+from cardamage.data.pool import results_of
 from cardamage.data.source import ImageSource, shown
-from cardamage.errors import CardamageError, DataError
-from cardamage.labels import MAX_CLASSES, unused_roots
-from cardamage.processes import count_cores
+from cardamage.errors import DataError
+from cardamage.labels import MAX_CLASSES, map_categories, unused_roots
 
 _CHUNK = 32  # images a process takes at a time
 _FEW = 64  # not worth starting processes for
@@ -30,7 +31,7 @@ _FEW = 64  # not worth starting processes for
 
 @dataclass
 class CategoryCounts:
-    """One category in one split: images it is on, annotations, pixels of the painted masks."""
+    """One category, or class, in one split: images it is on, annotations, pixels of the masks."""
 
     images: int = 0
     instances: int = 0
@@ -48,8 +49,9 @@ class SplitCounts:
         sizes: how many images have each size, as ``640x480`` (width x height), common ones first.
         pixels: pixels of all images.
         overlapped_pixels: pixels that two or more annotations cover.
-        skipped_annotations: annotations with nothing to paint.
+        skipped_annotations: annotations with nothing to paint, of classes that are painted.
         categories: by name, in the order of the ids; roots that nothing uses are not among them.
+            Where the audit was given classes, these, in their order.
     """
 
     images: int = 0
@@ -86,52 +88,97 @@ class Audit:
         }
 
 
-def audit(source: Path, *, workers: int | None = None) -> Audit:
+def audit(
+    source: Path,
+    *,
+    classes: Mapping[str, Sequence[str]] | None = None,
+    drop: Sequence[str] = (),
+    workers: int | None = None,
+) -> Audit:
     """Read all of an export: each image decoded and hashed, each annotation painted.
 
     Args:
         source: a folder or a .zip, with errors or without; what cannot be used is left out of the
             counts and named in the findings.
+        classes: category names of each class, to count classes as they would be packed; None
+            counts every category of the export.
+        drop: category names that stay background; they are not counted then.
         workers: processes; None takes one for each core this process may use.
+
+    Raises:
+        DataError: ``classes`` and ``drop`` do not suit the categories of the export.
     """
     export, structural = scan_export(source)
     if export is None:
         return Audit(source, {}, [], structural)
     findings = Findings()
-    roots = unused_roots(export.categories, export.used_categories())
-    names = {c.id: c.name for c in export.categories if c not in roots}
-    class_of = {key: i if i <= MAX_CLASSES else 0 for i, key in enumerate(names, start=1)}
-    if len(class_of) > MAX_CLASSES:
-        findings.add("too many categories", None, f"there are {len(class_of)}")
+    naming = _name_classes(export, classes, drop, findings)
+    check_records(export, findings)
+    files = ImageSource(source)
+    try:
+        check_promise(export, files.notes(), findings)
+    except DataError as error:
+        findings.add(UNREADABLE, None, str(error))
+    files.close()
     splits = {}
-    photos: dict[bytes, list[tuple[str, str]]] = {}
+    photos: list[Photo] = []
     total = sum(len(split.images) for split in export.splits.values())
     with Progress("audit", total, "images") as progress:
         for split in export.splits.values():
-            counts = _structure(split.images, names)
-            tasks = _Task(ImageSource(source), split.name, class_of).chunks(split.images)
-            for part in _run(tasks, total, workers):
-                _add(counts, part, list(names.values()), split.name, findings)
-                for name, digest in part.digests:
-                    photos.setdefault(digest, []).append((split.name, name))
+            counts = _structure(split.images, naming)
+            tasks = _Task(files, split.name, naming.class_of).chunks(split.images)
+            for part in results_of(tasks, 1 if total <= _FEW else workers, what="auditing"):
+                _add(counts, part, naming.names, split.name, findings)
+                photos += part.photos
                 progress.advance(part.images)
             splits[split.name] = counts
-    _find_stems(export, findings)
-    _find_copies(photos, findings)
-    merged = sorted(structural + findings.all(), key=lambda finding: finding.severity != "error")
-    return Audit(source, splits, [root.name for root in roots], merged)
+    check_copies(photos, findings)
+    roots = unused_roots(export.categories, export.used_categories())
+    found = by_severity([*structural, *findings.all()])
+    return Audit(source, splits, [root.name for root in roots], found)
+
+
+@dataclass(frozen=True)
+class _Naming:
+    """What is counted: the names of ids 1, 2, ..., and the id of every category id."""
+
+    names: tuple[str, ...]
+    class_of: dict[int, int]
+
+    def name_of(self, category_id: int) -> str | None:
+        class_id = self.class_of.get(category_id, 0)
+        return self.names[class_id - 1] if class_id else None
+
+
+def _name_classes(
+    export: Export,
+    classes: Mapping[str, Sequence[str]] | None,
+    drop: Sequence[str],
+    findings: Findings,
+) -> _Naming:
+    used = export.used_categories()
+    if classes is not None:
+        return _Naming(tuple(classes), map_categories(export.categories, used, classes, drop))
+    roots = unused_roots(export.categories, used)
+    # One name may have several ids, as in classes.
+    names = tuple(dict.fromkeys(c.name for c in export.categories if c not in roots))
+    if len(names) > MAX_CLASSES:
+        findings.add("too many categories", None, f"there are {len(names)}")
+    ids = {name: number for number, name in enumerate(names, start=1)}
+    return _Naming(names, {c.id: ids.get(c.name, 0) for c in export.categories if c not in roots})
 
 
 @dataclass
 class _Part:
-    """What some images of a split came to."""
+    """What some images of a split told; sums over them, and examples for the findings."""
 
     images: int
     pixels: NDArray[np.int64]
-    overlapped: list[tuple[str, int]]
-    skipped: int
-    digests: list[tuple[str, bytes]]
-    broken: list[str]
+    photos: list[Photo] = field(default_factory=list)
+    found: list[tuple[str, str, int]] = field(default_factory=list)
+    """Kind, example and count of each finding."""
+    overlapped: int = 0
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -148,54 +195,64 @@ class _Task:
         ]
 
     def __call__(self) -> _Part:
-        pixels = np.zeros(MAX_CLASSES + 1, dtype=np.int64)
-        part = _Part(len(self.records), pixels, [], 0, [], [])
+        part = _Part(len(self.records), np.zeros(MAX_CLASSES + 1, dtype=np.int64))
+        # More categories than a mask has values are counted without pixels.
+        class_of = {key: i if i <= MAX_CLASSES else 0 for key, i in self.class_of.items()}
         for record in self.records:
-            try:
-                content = self.source.read(self.split, record.file_name)
-                part.digests.append((record.file_name, hashlib.sha256(content).digest()))
-                decode_image(content, size=(record.width, record.height), name=record.file_name)
-            except DataError as error:
-                part.broken.append(str(error))
-            painted = paint(record, self.class_of)
+            self._read(record, part)
+            name = shown(record.file_name)
+            painted = paint(record, class_of)
             part.pixels += np.bincount(painted.mask.ravel(), minlength=MAX_CLASSES + 1)
             part.skipped += painted.skipped_annotations
-            if painted.overlapped_pixels:
-                part.overlapped.append((record.file_name, painted.overlapped_pixels))
+            part.overlapped += (pixels := painted.overlapped_pixels)
+            if pixels:
+                part.found.append(("overlap", f"{name} has {pixels:,}", pixels))
+            if empty := painted.empty_annotations:
+                part.found.append(("no area", f"{name} has {empty}", empty))
         self.source.close()
         return part
 
+    def _read(self, record: ImageRecord, part: _Part) -> None:
+        """Decode one image and note what is odd about it."""
+        name = shown(record.file_name)
+        image = None
+        try:
+            content = self.source.read(self.split, record.file_name)
+        except DataError as error:
+            part.found.append(("broken image", str(error), 1))
+            return
+        try:
+            image = decode_image(content, name=record.file_name)
+            with Image.open(io.BytesIO(content)) as stored:
+                turned, sizes = orientation(stored), {stored.size, image.size}
+            if turned != 1:
+                part.found.append(("EXIF orientation", f"{name} has orientation {turned}", 1))
+            if (record.width, record.height) not in sizes:
+                width, height = image.size
+                text = f"{name} is {width}x{height}, annotated as {record.width}x{record.height}"
+                part.found.append(("size mismatch", text, 1))
+        except DataError as error:
+            part.found.append(("broken image", str(error), 1))
+        part.photos.append(photo_of(self.split, record.file_name, content, image))
 
-def _run(tasks: list[_Task], images: int, workers: int | None) -> Iterator[_Part]:
-    """The results in the order of the tasks, from as many processes as it is worth."""
-    workers = min(workers or count_cores(), len(tasks))
-    if workers <= 1 or images <= _FEW:
-        yield from (task() for task in tasks)
-        return
-    pool = spawned_pool(workers)
-    try:
-        with interrupts_held():
-            parts = pool.map(_Task.__call__, tasks)
-        yield from parts
-    except BrokenProcessPool:
-        raise CardamageError("an auditing process was killed, perhaps for want of memory") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
 
-
-def _structure(records: Sequence[ImageRecord], names: dict[int, str]) -> SplitCounts:
+def _structure(records: Sequence[ImageRecord], naming: _Naming) -> SplitCounts:
     """What the annotations alone tell."""
     counts = SplitCounts(images=len(records))
-    counts.categories = {name: CategoryCounts() for name in names.values()}
+    counts.categories = {name: CategoryCounts() for name in naming.names}
     sizes = Counter(f"{record.width}x{record.height}" for record in records)
     counts.sizes = dict(sizes.most_common())
     for record in records:
         counts.annotations += len(record.annotations)
-        counts.images_without_annotations += not record.annotations
         counts.pixels += record.width * record.height
-        for annotation in record.annotations:
-            counts.categories[names[annotation.category_id]].instances += 1
-        for name in {names[annotation.category_id] for annotation in record.annotations}:
+        shown_classes = [
+            naming.name_of(annotation.category_id) for annotation in record.annotations
+        ]
+        names = [name for name in shown_classes if name is not None]
+        counts.images_without_annotations += not names
+        for name in names:
+            counts.categories[name].instances += 1
+        for name in set(names):
             counts.categories[name].images += 1
     return counts
 
@@ -207,34 +264,6 @@ def _add(
     for class_id, name in enumerate(names[:MAX_CLASSES], start=1):
         counts.categories[name].pixels += int(part.pixels[class_id])
     counts.skipped_annotations += part.skipped
-    for name, pixels in part.overlapped:
-        counts.overlapped_pixels += pixels
-        findings.add("overlap", split, f"{shown(name)} has {pixels:,}", count=pixels)
-    for error in part.broken:
-        findings.add("broken image", split, error)
-
-
-def _find_stems(export: Export, findings: Findings) -> None:
-    """Copies that Roboflow made of one photo: names equal up to ``.rf.``, in several splits."""
-    splits_of: dict[str, dict[str, None]] = {}
-    for split in export.splits.values():
-        for image in split.images:
-            stem, augmented, _ = image.file_name.rpartition(".rf.")
-            if augmented:
-                splits_of.setdefault(stem, {})[split.name] = None
-    for stem, splits in splits_of.items():
-        if len(splits) > 1:
-            example = f"{shown(stem)} in {', '.join(splits)}"
-            findings.add("same stem in splits", None, example)
-
-
-def _find_copies(photos: dict[bytes, list[tuple[str, str]]], findings: Findings) -> None:
-    """Files of the same bytes."""
-    for places in photos.values():
-        splits = sorted({split for split, _ in places})
-        if len(splits) > 1:
-            where = ", ".join(f"{split}/{shown(name)}" for split, name in places[:3])
-            findings.add("same content in splits", None, where)
-        elif len(places) > 1:
-            where = ", ".join(shown(name) for _, name in places[:3])
-            findings.add("same content in a split", splits[0], where)
+    counts.overlapped_pixels += part.overlapped
+    for kind, example, count in part.found:
+        findings.add(kind, split, example, count=count)

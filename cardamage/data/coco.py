@@ -78,11 +78,15 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class SplitExport:
-    """One split: its categories by id, its images by file name."""
+    """One split: its categories by id, its images by file name.
+
+    ``listed`` counts the images of the annotation file, those that cannot be used included.
+    """
 
     name: str
     categories: tuple[Category, ...]
     images: tuple[ImageRecord, ...]
+    listed: int
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,7 @@ class _SplitScan:
         self._images: dict[int, ImageRecord | None] = {}  # None: listed, but not usable
         self._names: set[str] = set()
         self._annotations: list[tuple[int, Annotation | None]] = []
+        self._taken = dict.fromkeys(_LISTS, 0)
 
     def take_all(self, items: Iterable[tuple[str, Any]]) -> None:
         take = {
@@ -205,13 +210,12 @@ class _SplitScan:
             "images": self._take_image,
             "annotations": self._take_annotation,
         }
-        numbers = dict.fromkeys(take, 0)
         for key, item in items:
             try:
                 take[key](item)
             except _MalformedError as error:
-                self._add("malformed record", f"{key}[{numbers[key]}]: {error}")
-            numbers[key] += 1
+                self._add("malformed record", f"{key}[{self._taken[key]}]: {error}")
+            self._taken[key] += 1
 
     def finish(self) -> SplitExport:
         """The split, once every item was taken."""
@@ -229,7 +233,7 @@ class _SplitScan:
             self._add("unlisted file", shown(name))
         images.sort(key=lambda image: image.file_name)
         categories = tuple(self._categories[key] for key in sorted(self._categories))
-        return SplitExport(self._split, categories, tuple(images))
+        return SplitExport(self._split, categories, tuple(images), self._taken["images"])
 
     def _annotations_by_image(self) -> dict[int, list[Annotation]]:
         of_image: dict[int, list[Annotation]] = {}
@@ -257,6 +261,7 @@ class _SplitScan:
         image_id, file_name = _integer(item, "id"), _text(item, "file_name")
         if image_id in self._images:
             self._add("duplicate id", f"image {image_id}")
+            self._names.add(file_name)
             return
         self._images[image_id] = None
         width, height = _integer(item, "width"), _integer(item, "height")

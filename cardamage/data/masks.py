@@ -23,11 +23,14 @@ class Painted:
             the same class or not. Annotations of class 0 are not painted and do not count.
         skipped_annotations: annotations of a class other than 0 that have nothing to paint: no
             RLE, and no polygon of 3 points or more.
+        empty_annotations: annotations of a class other than 0 that have something to paint, but no
+            pixel's worth of it.
     """
 
     mask: NDArray[np.uint8]
     overlapped_pixels: int
     skipped_annotations: int
+    empty_annotations: int
 
 
 def paint(record: ImageRecord, class_of: Mapping[int, int]) -> Painted:
@@ -41,7 +44,7 @@ def paint(record: ImageRecord, class_of: Mapping[int, int]) -> Painted:
     mask = np.zeros((record.height, record.width), dtype=np.uint8, order="F")
     covered = np.zeros_like(mask, dtype=np.bool_, order="F")
     overlapped = np.zeros_like(covered, order="F")
-    skipped = 0
+    skipped = empty = 0
     for annotation in record.annotations:
         class_id = class_of[annotation.category_id]
         if class_id == 0:
@@ -54,10 +57,11 @@ def paint(record: ImageRecord, class_of: Mapping[int, int]) -> Painted:
         left, top, width, height = (int(side) for side in coco_mask.toBbox(rle))
         box = (slice(top, top + height), slice(left, left + width))
         part = coco_mask.decode(rle)[box].astype(np.bool_)
+        empty += not part.any()
         mask[box][part] = class_id
         overlapped[box] |= covered[box] & part
         covered[box] |= part
-    return Painted(np.ascontiguousarray(mask), int(np.count_nonzero(overlapped)), skipped)
+    return Painted(np.ascontiguousarray(mask), int(np.count_nonzero(overlapped)), skipped, empty)
 
 
 def _encoded(annotation: Annotation, height: int, width: int) -> dict[str, object] | None:

@@ -9,10 +9,16 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+from cardamage.errors import MachineFault
+from cardamage.processes import count_cores
+
+Result = TypeVar("Result")
 
 _NOT_THEIRS = (signal.SIGINT, signal.SIGUSR2)
 
@@ -41,6 +47,34 @@ def interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def results_of(
+    tasks: Sequence[Callable[[], Result]], workers: int | None, *, what: str
+) -> Iterator[Result]:
+    """What each task returns, in their order.
+
+    Args:
+        tasks: callables that can be sent to another process; so can what they return.
+        workers: processes; None takes one for each core this process may use, and 1 this process.
+        what: what the processes do, for an error, as in "auditing".
+
+    Raises:
+        MachineFault: one of the processes was killed.
+    """
+    workers = min(workers or count_cores(), len(tasks))
+    if workers <= 1:
+        yield from (task() for task in tasks)
+        return
+    pool = spawned_pool(workers)
+    try:
+        with interrupts_held():
+            running = [pool.submit(task) for task in tasks]
+        yield from (future.result() for future in running)
+    except BrokenProcessPool:
+        raise MachineFault(f"a process {what} was killed, perhaps for want of memory") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _initialize(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:

@@ -26,6 +26,9 @@ MAX_FILE_BYTES = 1 << 30
 MAX_PIXELS = 200_000_000
 """A larger image is refused: no camera makes one, and a decompression bomb would."""
 
+_NOTE = re.compile(r"README[^/]*\.txt", re.IGNORECASE)
+_MAX_NOTE_BYTES = 1 << 20
+
 UNFIT_FOR_TEXT = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")
 """Characters that break a line, a file name or UTF-8."""
 
@@ -74,8 +77,9 @@ def shown(value: object) -> str:
 class ImageSource:
     """The files of a COCO export, by split and name.
 
-    A .zip may hold one folder around ``train/``, ``valid/`` and ``test/``. An object of this class
-    can be sent to another process, which then opens the archive itself.
+    A .zip may hold one folder around ``train/``, ``valid/`` and ``test/``. An export without these
+    folders, its annotation file and its images in one place, is one with a train split only. An
+    object of this class can be sent to another process, which then opens the archive itself.
 
     Args:
         source: the folder or the .zip.
@@ -102,8 +106,20 @@ class ImageSource:
         return self._opened().splits()
 
     def names(self, split: str) -> set[str]:
-        """The files of a split, its annotations apart, as POSIX paths relative to its folder."""
-        return self._opened().names(split) - {ANNOTATIONS}
+        """The files of a split as POSIX paths relative to its folder; no annotations, no notes."""
+        names = self._opened().names(split)
+        return {name for name in names if name != ANNOTATIONS and not _NOTE.fullmatch(name)}
+
+    def notes(self) -> dict[str, str]:
+        """The texts beside the splits by file name: ``README.roboflow.txt`` and the like.
+
+        Raises:
+            DataError: one cannot be read.
+        """
+        try:
+            return self._opened().notes()
+        except _ZIP_FAULTS as error:
+            raise _unreadable(str(self.source), error) from error
 
     def size(self, split: str, file_name: str) -> int:
         """Bytes of a file.
@@ -177,12 +193,25 @@ class _Careful(io.RawIOBase):
 class _Folder:
     def __init__(self, root: Path) -> None:
         self._root = root
+        found = {split: root / split for split in SPLITS if (root / split).is_dir()}
+        if not found and (root / ANNOTATIONS).is_file():
+            found = {"train": root}
+        self._folders = found
 
     def splits(self) -> set[str]:
-        return {split for split in SPLITS if (self._root / split).is_dir()}
+        return set(self._folders)
+
+    def notes(self) -> dict[str, str]:
+        return {
+            path.name: path.read_text(encoding="utf-8", errors="replace")
+            for path in sorted(self._root.iterdir())
+            if _NOTE.fullmatch(path.name)
+            and path.is_file()
+            and path.stat().st_size <= _MAX_NOTE_BYTES
+        }
 
     def names(self, split: str) -> set[str]:
-        root = self._root / split
+        root = self._folder(split)
         return {
             (Path(folder) / name).relative_to(root).as_posix()
             for folder, _, names in os.walk(root)
@@ -190,7 +219,7 @@ class _Folder:
         }
 
     def size(self, split: str, name: str) -> int:
-        path = self._root / split / name
+        path = self._folder(split) / name
         try:
             if path.is_file():  # not a pipe or a device, which would never end
                 return path.stat().st_size
@@ -200,10 +229,13 @@ class _Folder:
 
     def open(self, split: str, name: str) -> IO[bytes]:
         self.size(split, name)
-        return (self._root / split / name).open("rb")
+        return (self._folder(split) / name).open("rb")
 
     def close(self) -> None:
         pass
+
+    def _folder(self, split: str) -> Path:
+        return self._folders.get(split, self._root / split)
 
 
 class _Zip:
@@ -218,14 +250,29 @@ class _Zip:
             ) from error
         entries = {_entry_name(e): e for e in self._archive.infolist() if not e.is_dir()}
         prefix = _folder_around(entries)
+        inside = {
+            name.removeprefix(prefix): entry
+            for name, entry in entries.items()
+            if name.startswith(prefix)
+        }
+        self._notes = {name: entry for name, entry in inside.items() if _NOTE.fullmatch(name)}
         self._entries: dict[str, dict[str, zipfile.ZipInfo]] = {}
-        for name, entry in entries.items():
-            split, _, rest = name.removeprefix(prefix).partition("/")
-            if name.startswith(prefix) and split in SPLITS and rest:
+        for name, entry in inside.items():
+            split, _, rest = name.partition("/")
+            if split in SPLITS and rest:
                 self._entries.setdefault(split, {})[rest] = entry
+        if not self._entries and ANNOTATIONS in inside:
+            self._entries = {"train": inside}
 
     def splits(self) -> set[str]:
         return set(self._entries)
+
+    def notes(self) -> dict[str, str]:
+        return {
+            name: self._archive.read(entry).decode("utf-8", errors="replace")
+            for name, entry in sorted(self._notes.items())
+            if entry.file_size <= _MAX_NOTE_BYTES
+        }
 
     def names(self, split: str) -> set[str]:
         return set(self._entries.get(split, {}))
@@ -261,11 +308,12 @@ def _entry_name(entry: zipfile.ZipInfo) -> str:
 
 
 def _folder_around(names: dict[str, zipfile.ZipInfo]) -> str:
-    """The one folder around the splits with its slash, or nothing."""
-    if any(name.split("/")[0] in SPLITS for name in names):
+    """The one folder around the splits, or around an export without, with its slash; or nothing."""
+    if ANNOTATIONS in names or any(name.split("/")[0] in SPLITS for name in names):
         return ""
-    split_paths = (name.split("/") for name in names)
-    around = {parts[0] for parts in split_paths if len(parts) > 2 and parts[1] in SPLITS}
+    paths = [name.split("/") for name in names]
+    around = {parts[0] for parts in paths if len(parts) > 2 and parts[1] in SPLITS}
+    around = around or {parts[0] for parts in paths if parts[1:] == [ANNOTATIONS]}
     around.discard("__MACOSX")
     return f"{around.pop()}/" if len(around) == 1 else ""
 

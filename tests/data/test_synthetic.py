@@ -59,7 +59,8 @@ def test_it_holds_what_bites_readers(drawn):
     assert result.errors == []
     assert result.unused_roots == ["car-damage"]
     kinds = {finding.kind for finding in result.findings}
-    assert kinds == {"unused root", "overlap", "image without annotations"}
+    assert kinds == {"unused root", "overlap", "image without annotations", "RLE mask"}
+    assert {finding.severity for finding in result.findings} == {"note"}
     for split in result.splits.values():
         assert split.overlapped_pixels > 0
         assert all(counts.instances > 0 for counts in split.categories.values())

@@ -13,6 +13,14 @@ def test_synthesize_audit_preview(program):
         assert expected in text
     result = json.loads(program.succeeds("jobs/audit.py", out, "--json"))
     assert sum(split["images"] for split in result["splits"].values()) == 5
+    (program.folder / "mine.yaml").write_text(
+        "{name: mine, data: {source: my cars, classes: {lamp: [broken lamp]}, "
+        "drop: [scratch, dent]}, model: {name: unet}, optim: {name: adam}}"
+    )
+    text = program.succeeds("jobs/audit.py", out, "--config", "mine.yaml")
+    assert "Classes" in text
+    assert "│ lamp " in text
+    assert "scratch" not in text
     printed = program.succeeds(
         "jobs/preview.py", out, "--out", "seen", "--split", "valid", "--limit", 2
     )
