@@ -1,8 +1,16 @@
-"""Pictures for people: label maps in colour, masks over photos, legends, contact sheets."""
+"""Pictures for people: masks over photos, legends, contact sheets, tables.
+
+Lengths are in pixels.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +18,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cardamage.labels import colour
 
-_PAPER, _INK = (255, 255, 255), (40, 40, 40)
+PAPER, BACKDROP = (255, 255, 255), (238, 238, 238)
+INK, PALE_INK = (40, 40, 40), (110, 110, 110)
+_RULE = (205, 205, 205)
 _ELLIPSIS = "…"
 
 
@@ -33,6 +43,8 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """A photo with its label map over it: the background untouched, each region outlined.
 
+    In large pictures the outline is white on its outer side, to be seen on a photo of any colour.
+
     Args:
         image: RGB, uint8 of shape (H, W, 3).
         mask: class ids, uint8 of shape (H, W).
@@ -46,31 +58,52 @@ def overlay(
     result = image.copy()
     blended = (1 - opacity) * image[damaged] + opacity * colours[damaged]
     result[damaged] = np.round(blended).astype(np.uint8)
-    outline = _inner_edge(mask, thickness=max(1, round(min(mask.shape) / 320)))
+    thickness = max(1, round(min(mask.shape) / 240))
+    outline = _inner_edge(mask, thickness)
     result[outline] = colours[outline]
+    if thickness > 1:
+        result[_inner_edge(mask, thickness // 2)] = PAPER
     return result
 
 
-def legend(class_names: Sequence[str], *, height_px: int = 28) -> Image.Image:
-    """One row of colour swatches with names, on white.
+def legend(
+    class_names: Sequence[str], *, height_px: int = 28, width_px: int | None = None
+) -> Image.Image:
+    """Colour swatches with names, on white; the background, which is not painted, has a white one.
 
     Args:
         class_names: the name of each class id in order, the background first.
-        height_px: height of the picture; its width follows from the names.
+        height_px: height of a row.
+        width_px: width of the picture, over which the names are laid in rows, cut where one alone
+            is too long; None makes one row, as wide as it has to be.
     """
-    font = _font(height_px * 0.5)
-    swatch, gap = round(height_px * 0.55), round(height_px * 0.3)
-    widths = [round(font.getlength(name)) for name in class_names]
-    picture = Image.new("RGB", (gap + sum(widths) + len(widths) * (swatch + 3 * gap), height_px))
+    face = font(height_px * 0.5)
+    side, gap = round(height_px * 0.55), round(height_px * 0.3)
+    room = math.inf if width_px is None else width_px - side - 5 * gap
+    names = [cut(name, face, room) for name in class_names]
+    places: list[tuple[int, int]] = []
+    left, row, right = gap, 0, 0
+    for name in names:
+        width = side + gap + round(face.getlength(name)) + gap
+        if width_px is not None and left + width > width_px and left > gap:
+            left, row = gap, row + 1
+        places.append((left, row * height_px))
+        left += width + gap
+        right = max(right, left)
+    picture = Image.new("RGB", (width_px or right, (row + 1) * height_px), PAPER)
     pen = ImageDraw.Draw(picture)
-    pen.rectangle((0, 0, *picture.size), fill=_PAPER)
-    left, top = gap, (height_px - swatch) // 2
-    for class_id, (name, width) in enumerate(zip(class_names, widths, strict=True)):
-        pen.rectangle((left, top, left + swatch, top + swatch), fill=colour(class_id), outline=_INK)
-        left += swatch + gap
-        pen.text((left, height_px / 2), name, fill=_INK, font=font, anchor="lm")
-        left += width + 2 * gap
+    for class_id, (name, (x, y)) in enumerate(zip(names, places, strict=True)):
+        swatch(pen, (x, y + (height_px - side) // 2), side, class_id)
+        pen.text((x + side + gap, y + height_px / 2), name, fill=INK, font=face, anchor="lm")
     return picture
+
+
+def swatch(pen: ImageDraw.ImageDraw, corner: tuple[int, int], side: int, class_id: int) -> None:
+    """A small square in a class's colour, from its upper left corner; white for background."""
+    x, y = corner
+    pen.rectangle(
+        (x, y, x + side, y + side), fill=colour(class_id) if class_id else PAPER, outline=PALE_INK
+    )
 
 
 def contact_sheet(
@@ -79,39 +112,116 @@ def contact_sheet(
     """Pictures in rows, each under its title, on white; titles too long for a cell are cut.
 
     Args:
-        rows: titles and pictures; all cells are as large as the largest picture.
+        rows: titles and pictures; all cells are as large as the largest picture, and a smaller one
+            stands in the middle of its own.
         title_px: height of the line for a title; 0 leaves titles out.
         gap_px: space between cells and around them.
     """
     pictures = [picture for row in rows for _, picture in row]
     if not pictures:
-        return Image.new("RGB", (gap_px, gap_px), _PAPER)
+        return Image.new("RGB", (gap_px, gap_px), PAPER)
     width = max(picture.width for picture in pictures)
     height = max(picture.height for picture in pictures) + title_px
     columns = max(len(row) for row in rows)
     sheet = Image.new(
         "RGB",
         (gap_px + columns * (width + gap_px), gap_px + len(rows) * (height + gap_px)),
-        _PAPER,
+        PAPER,
     )
-    pen, font = ImageDraw.Draw(sheet), _font(max(title_px, 1) * 0.7)
+    pen, face = ImageDraw.Draw(sheet), font(max(title_px, 1) * 0.66)
     for y, row in enumerate(rows):
         for x, (title, picture) in enumerate(row):
             left, top = gap_px + x * (width + gap_px), gap_px + y * (height + gap_px)
             if title_px:
-                text = _cut(title, font, width)
-                pen.text((left, top + title_px / 2), text, fill=_INK, font=font, anchor="lm")
-            sheet.paste(picture, (left, top + title_px))
+                text = cut(title, face, width)
+                pen.text((left, top + title_px / 2), text, fill=INK, font=face, anchor="lm")
+            inset = (width - picture.width) // 2, (height - title_px - picture.height) // 2
+            sheet.paste(picture, (left + inset[0], top + title_px + inset[1]))
     return sheet
 
 
-def stacked(above: Image.Image, below: Image.Image) -> Image.Image:
-    """One picture above another, both at the left, on white."""
-    width = max(above.width, below.width)
-    picture = Image.new("RGB", (width, above.height + below.height), _PAPER)
-    picture.paste(above, (0, 0))
-    picture.paste(below, (0, above.height))
+def stacked(*pictures: Image.Image) -> Image.Image:
+    """Pictures one above another, all at the left, on white."""
+    sheet = Image.new(
+        "RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), PAPER
+    )
+    top = 0
+    for picture in pictures:
+        sheet.paste(picture, (0, top))
+        top += picture.height
+    return sheet
+
+
+def heading(title: str, words: str, *, width_px: int) -> Image.Image:
+    """A title, and under it a line in pale ink; both cut at the width."""
+    picture = Image.new("RGB", (width_px, 62), PAPER)
+    pen, large, small = ImageDraw.Draw(picture), font(22, bold=True), font(15)
+    pen.text((8, 22), cut(title, large, width_px - 16), fill=INK, font=large, anchor="lm")
+    pen.text((8, 47), cut(words, small, width_px - 16), fill=PALE_INK, font=small, anchor="lm")
     return picture
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One line of a :func:`class_table`.
+
+    Attributes:
+        class_id: gives the colour.
+        name: of the class.
+        values: what stands in the columns.
+    """
+
+    class_id: int
+    name: str
+    values: Sequence[str]
+
+
+def class_table(columns: Sequence[str], rows: Sequence[ClassRow], *, width_px: int) -> Image.Image:
+    """A table of classes with their colours, numbers at the right of their columns.
+
+    Args:
+        columns: headings of the columns after the first.
+        rows: the classes.
+        width_px: width of the picture; the names get what the columns leave, and are cut there.
+    """
+    line, column, side = 26, 110, 14
+    face = font(15)
+    names_px = min(width_px - len(columns) * column - 16, 420)
+    picture = Image.new("RGB", (width_px, line * (len(rows) + 1) + 10), PAPER)
+    pen = ImageDraw.Draw(picture)
+    right = [8 + names_px + (number + 1) * column for number in range(len(columns))]
+    for name, edge in zip(columns, right, strict=True):
+        pen.text((edge, line / 2), name, fill=PALE_INK, font=face, anchor="rm")
+    pen.line((8, line, max(right, default=names_px), line), fill=_RULE)
+    for number, row in enumerate(rows, start=1):
+        top = number * line
+        swatch(pen, (8, top + (line - side) // 2), side, row.class_id)
+        name = cut(row.name, face, names_px - side - 10)
+        pen.text((8 + side + 10, top + line / 2), name, fill=INK, font=face, anchor="lm")
+        for text, edge in zip(row.values, right, strict=True):
+            pen.text((edge, top + line / 2), text, fill=INK, font=face, anchor="rm")
+    return picture
+
+
+@lru_cache(maxsize=32)
+def font(size_px: float, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib: Pillow's own font lacks all but English letters."""
+    spec = find_spec("matplotlib")
+    assert spec is not None  # noqa: S101 - a dependency
+    assert spec.origin is not None  # noqa: S101 - it is no namespace package
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / name
+    return ImageFont.truetype(path, size=max(6.0, size_px))
+
+
+def cut(text: str, face: ImageFont.FreeTypeFont, width_px: float) -> str:
+    """``text`` on one line, or as much of it as fits the width with an ellipsis."""
+    text = " ".join(text.split())
+    if face.getlength(text) <= width_px:
+        return text
+    while text and face.getlength(text + _ELLIPSIS) > width_px:
+        text = text[:-1]
+    return text + _ELLIPSIS
 
 
 def _inner_edge(mask: NDArray[np.uint8], thickness: int) -> NDArray[np.bool_]:
@@ -123,15 +233,3 @@ def _inner_edge(mask: NDArray[np.uint8], thickness: int) -> NDArray[np.bool_]:
         edge[:, step:] |= mask[:, step:] != mask[:, :-step]
         edge[:, :-step] |= mask[:, :-step] != mask[:, step:]
     return edge & (mask > 0)
-
-
-def _font(size_px: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=max(6.0, size_px))
-
-
-def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + _ELLIPSIS) > width:
-        text = text[:-1]
-    return text + _ELLIPSIS

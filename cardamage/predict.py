@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional
 
-from cardamage.data.images import resize_image, resize_mask
 from cardamage.errors import CheckpointError, ConfigError
 from cardamage.evaluate import normalise
 from cardamage.paths import RunPaths
 from cardamage.selection import best_epoch
 from cardamage.tables import read_table
+
+_STRIP_NUMBERS = 1 << 22
+"""Numbers in a strip of logits that is resized at once."""
 
 
 def choose_checkpoint(run: RunPaths, choice: str, select_by: str) -> tuple[int, Path]:
@@ -62,42 +65,69 @@ def choose_checkpoint(run: RunPaths, choice: str, select_by: str) -> tuple[int, 
     return epoch, there[epoch]
 
 
-def predict(
-    model: nn.Module,
-    photos: Iterable[Image.Image],
-    *,
-    image_size: tuple[int, int],
-    batch_size: int,
-) -> Iterator[NDArray[np.uint8]]:
-    """The class map of each photo, in their order, at the photo's own size.
+@dataclass(frozen=True)
+class ClassMap:
+    """What a model says of one photo.
 
-    A photo is resized to what the model was trained on; the map that comes out is resized back, so
-    its borders are as coarse as the model's pixels.
-
-    Args:
-        model: gives logits (B, classes, H, W); put into evaluation mode, and used where it is.
-        photos: RGB images; drawn from only as far as the next batch goes.
-        image_size: height and width the model was trained at, in pixels.
-        batch_size: photos per forward pass.
-
-    Yields:
-        Class ids, uint8 (height, width) of the photo.
+    Attributes:
+        ids: the likeliest class of each pixel, uint8 (H, W).
+        confidence: its probability, in 255ths, uint8 (H, W).
     """
-    model.eval()
-    device = next(model.parameters()).device
-    remaining = iter(photos)
-    while batch := list(islice(remaining, batch_size)):
-        pixels = np.stack([np.asarray(resize_image(photo, image_size)) for photo in batch])
-        maps = _forward(model, torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device))
-        for photo, small in zip(batch, maps.cpu().numpy(), strict=True):
-            yield resize_mask(small, (photo.height, photo.width))
+
+    ids: NDArray[np.uint8]
+    confidence: NDArray[np.uint8]
 
 
 @torch.no_grad()
-def _forward(model: nn.Module, images: Tensor) -> Tensor:
-    """Class ids, uint8 (B, H, W), of images, uint8 (B, 3, H, W)."""
-    logits: Tensor = model(normalise(images))
-    return logits.argmax(dim=1).to(torch.uint8)
+def predict(model: nn.Module, images: NDArray[np.uint8], *, flip: bool = False) -> Tensor:
+    """The logits of a batch, on the CPU; the model computes where it is.
+
+    Args:
+        model: gives logits (B, C, H, W); put into evaluation mode.
+        images: RGB at the size the model was trained at, uint8 (B, H, W, 3).
+        flip: also predict on the images mirrored left to right, mirror the result back, and take
+            the mean of the probabilities; what is returned is its logarithm.
+
+    Returns:
+        float32 (B, C, H, W): logits, whose softmax is the probability of each class.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    batch = normalise(torch.from_numpy(images).permute(0, 3, 1, 2).to(device))
+    logits: Tensor = model(batch).float()
+    if flip:
+        mirrored = model(batch.flip(-1)).float().flip(-1)
+        both = torch.stack([logits.log_softmax(dim=1), mirrored.log_softmax(dim=1)])
+        logits = both.logsumexp(dim=0) - math.log(2)
+    return logits.cpu()
+
+
+def enlarge(logits: Tensor, size: tuple[int, int]) -> ClassMap:
+    """The class map of a photo at its own size: logits resized bilinearly, then the likeliest.
+
+    As ``torch.nn.functional.interpolate`` without aligned corners, but in strips, so that a photo
+    of 100 megapixels takes two bytes a pixel and not four for every class.
+
+    Args:
+        logits: of one photo, float32 (C, H, W).
+        size: height and width of the photo, in pixels.
+    """
+    height, width = size
+    classes, rows, _ = logits.shape
+    wide = functional.interpolate(logits[None], (rows, width), mode="bilinear")[0]
+    centres = ((torch.arange(height) + 0.5) * rows / height - 0.5).clamp(min=0)
+    above = centres.long()
+    below = (above + 1).clamp(max=rows - 1)
+    weight = (centres - above)[:, None]
+    found = ClassMap(np.empty(size, np.uint8), np.empty(size, np.uint8))
+    strip = max(1, _STRIP_NUMBERS // (classes * width))
+    for start in range(0, height, strip):
+        at = slice(start, start + strip)
+        part = torch.lerp(wide[:, above[at]], wide[:, below[at]], weight[at])
+        highest, ids = part.max(dim=0)
+        found.ids[at] = ids.numpy()
+        found.confidence[at] = (255 * (highest - part.logsumexp(dim=0)).exp()).round().numpy()
+    return found
 
 
 def _ranges(epochs: Iterable[int]) -> str:

@@ -1,37 +1,51 @@
 """Predict on photos: `python jobs/predict.py RUN --images DIR --out DIR`.
 
 Writes of each photo its class ids (<photo>.png, 8-bit grey, of the photo's size) and a sheet to
-look at (<photo>.overlay.jpg), and of all of them predictions.csv, with scores where masks exist.
+look at (<photo>.overlay.jpg), and of all of them predictions.csv and predictions.json, with scores
+where masks exist, and predictions.coco.json, to import into a labelling tool.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cardamage.config import Experiment
 from cardamage.console import Progress, log, start_logging
 from cardamage.data.photos import (
     MaskFile,
     Photo,
+    count_frames,
     find_masks,
     find_photos,
     name_classes,
+    passed_over,
     read_photo,
     read_truth,
 )
-from cardamage.errors import ConfigError, run_program
+from cardamage.errors import ConfigError, DataError, run_program
+from cardamage.files import write_json
+from cardamage.instances import coco_content
 from cardamage.models import build_model
-from cardamage.predict import choose_checkpoint, predict
-from cardamage.predictions import Outcome, keep, photo_scores, rows
+from cardamage.predict import choose_checkpoint, enlarge, predict
+from cardamage.predictions import (
+    Outcome,
+    Prepared,
+    keep,
+    photo_scores,
+    prepare,
+    rows,
+    without_nan,
+)
 from cardamage.processes import count_cores
 from cardamage.runs import resolve
 from cardamage.selection import rule
@@ -39,6 +53,9 @@ from cardamage.tables import write_table
 from cardamage.training.checkpoint import check_belongs, load_checkpoint, load_weights
 
 Masks = Mapping[str, Sequence[MaskFile]]
+
+SUMMARIES = ("predictions.csv", "predictions.json", "predictions.coco.json")
+"""Written last, so that a folder that has them is complete."""
 
 
 def main() -> None:
@@ -49,43 +66,83 @@ def main() -> None:
         raise ConfigError(f"{arguments.run} is no run directory; name a folder such as runs/unet2")
     experiment, run = resolve(arguments.run)
     out = refuse_inputs(arguments.out, (arguments.images, arguments.masks))
-    photos = find_photos(arguments.images)
+    photos = photos_in(arguments.images)
     masks = masks_of(photos, arguments.masks, arguments.class_map, experiment)
     epoch, path = choose_checkpoint(run, arguments.checkpoint, experiment.test.select_by)
     model = load_model(experiment, path)
+    class_names, image_size = experiment.data.class_names, experiment.data.image_size
 
     best = f" ({rule(experiment.test.select_by)})" if arguments.checkpoint == "best" else ""
     log.info("predicting with epoch %d%s of %s on %s", epoch, best, run.root, device_name(model))
-    class_names, batch_size = experiment.data.class_names, arguments.batch_size
-    outcomes: list[Outcome] = []
+    source = f"epoch {epoch} of {experiment.name}" + (", flipped too" if arguments.flip else "")
     with ThreadPoolExecutor(count_cores()) as pool:
-        check = partial(check_photo, masks=masks, class_names=class_names)
-        with Progress("check", len(photos), "images") as progress:
-            for _ in pool.map(check, photos):
-                progress.advance()
-        make(out)
-        with Progress("predict", len(photos), "images") as progress:
-            for start in range(0, len(photos), batch_size):
-                batch = photos[start : start + batch_size]
-                images = list(pool.map(read_photo, batch))
-                truths = [
-                    read_truth(masks[photo.name], image.size, class_names).mask
-                    if photo.name in masks
-                    else None
-                    for photo, image in zip(batch, images, strict=True)
-                ]
-                maps = predict(
-                    model, images, image_size=experiment.data.image_size, batch_size=batch_size
-                )
-                save = partial(keep, out=out, class_names=class_names)
-                outcomes += pool.map(save, batch, images, maps, truths)
-                progress.advance(len(batch))
-    write_table(out / "predictions.csv", rows(outcomes))
-    print(f"{len(photos)} maps, {len(photos)} overlays and predictions.csv in {out}")
-    if counts := [outcome.counts for outcome in outcomes if outcome.counts is not None]:
-        print(f"over the {len(counts)} images with a mask:")
-        for name, value in photo_scores(counts, class_names).items():
-            print(f"  {name:<32} {'undefined' if math.isnan(value) else f'{value:.4f}'}")
+        check_all(photos, masks, class_names, pool)
+        with writing(out):
+            outcomes: list[Outcome] = []
+            finish = partial(
+                finish_photo, masks=masks, out=out, class_names=class_names, source=source
+            )
+            with Progress("predict", len(photos), "images") as progress:
+                for start in range(0, len(photos), arguments.batch_size):
+                    batch = photos[start : start + arguments.batch_size]
+                    prepared = list(pool.map(partial(prepare, image_size=image_size), batch))
+                    pixels = np.stack([each.pixels for each in prepared])
+                    logits = predict(model, pixels, flip=arguments.flip)
+                    outcomes += pool.map(finish, prepared, logits)
+                    progress.advance(len(batch))
+            facts = {
+                "run": experiment.name,
+                "epoch": epoch,
+                "checkpoint": path.name,
+                "flip": arguments.flip,
+            }
+            totals = summarise(outcomes, out, class_names, facts)
+    print(f"{len(photos)} maps, {len(photos)} overlays, {', '.join(SUMMARIES)} in {out}")
+    if totals:
+        print(f"over the {sum(o.counts is not None for o in outcomes)} images with a mask:")
+        for name, value in totals.items():
+            if not math.isnan(value):
+                print(f"  {name:<32} {value:.4f}")
+
+
+def summarise(
+    outcomes: Sequence[Outcome], out: Path, class_names: Sequence[str], facts: Mapping[str, object]
+) -> dict[str, float]:
+    """Write what is known of all photos together; returns the scores of those with a mask."""
+    counts = [outcome.counts for outcome in outcomes if outcome.counts is not None]
+    totals = photo_scores(counts, class_names) if counts else {}
+    table = rows(outcomes)
+    write_table(out / "predictions.csv", table)
+    summary = {
+        **facts,
+        "classes": class_names,
+        "images_with_mask": len(counts),
+        "scores": without_nan(totals),
+        "images": [without_nan(row) for row in table],
+    }
+    write_json(out / "predictions.json", summary)
+    description = f"{facts['run']}, {facts['checkpoint']}"
+    found = coco_content([outcome.instances for outcome in outcomes], class_names, description)
+    write_json(out / "predictions.coco.json", found)
+    return totals
+
+
+def finish_photo(
+    prepared: Prepared,
+    logits: Tensor,
+    *,
+    masks: Masks,
+    out: Path,
+    class_names: Sequence[str],
+    source: str,
+) -> Outcome:
+    """From logits to everything that is kept of a photo."""
+    width, height = prepared.size
+    truth = None
+    if files := masks.get(prepared.photo.name):
+        truth = read_truth(prepared.photo, files, prepared.size, class_names)
+    found = enlarge(logits, (height, width))
+    return keep(prepared, found, truth, out=out, class_names=class_names, source=source)
 
 
 def parse() -> argparse.Namespace:
@@ -119,6 +176,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--batch-size", type=int, default=8, metavar="N", help="photos a forward pass (%(default)s)"
     )
+    parser.add_argument(
+        "--flip",
+        action="store_true",
+        help="predict on each photo mirrored as well, and take the mean of the probabilities",
+    )
     arguments = parser.parse_args()
     if arguments.batch_size < 1:
         raise ConfigError(f"--batch-size {arguments.batch_size}: at least one photo a forward pass")
@@ -131,6 +193,15 @@ def refuse_inputs(out: Path, inputs: Sequence[Path | None]) -> Path:
         if folder and out.resolve() == folder.resolve():
             raise ConfigError(f"--out {out} is the folder of the inputs; choose another")
     return out
+
+
+def photos_in(folder: Path) -> list[Photo]:
+    """The photos of a folder; says what else lies there."""
+    photos = find_photos(folder)
+    if others := passed_over(folder):
+        named = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+        log.info("%s also holds what is not looked at: %s", folder, named)
+    return photos
 
 
 def masks_of(
@@ -172,29 +243,66 @@ def device_name(model: nn.Module) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
 
 
-def check_photo(photo: Photo, *, masks: Masks, class_names: Sequence[str]) -> None:
-    """Read a photo and its mask, so that whatever is wrong is said before anything is written."""
-    image = read_photo(photo)
-    if photo.name not in masks:
-        return
-    if overlapped := read_truth(masks[photo.name], image.size, class_names).overlapped_pixels:
+def check_all(
+    photos: Sequence[Photo], masks: Masks, class_names: Sequence[str], pool: ThreadPoolExecutor
+) -> None:
+    """Read all photos and masks, so that all that is wrong is said before anything is written.
+
+    Raises:
+        DataError: some cannot be used.
+    """
+    problems = []
+    with Progress("check", len(photos), "images") as progress:
+        for problem in pool.map(partial(check_photo, masks=masks, class_names=class_names), photos):
+            progress.advance()
+            if problem:
+                problems.append(problem)
+    if len(problems) > 1:
+        for problem in problems:
+            log.error("%s", problem)
+        raise DataError(f"{len(problems)} images cannot be used, first: {problems[0]}")
+    if problems:
+        raise problems[0]
+
+
+def check_photo(photo: Photo, *, masks: Masks, class_names: Sequence[str]) -> DataError | None:
+    """What is wrong with a photo or its mask; tells what is not, but may surprise."""
+    try:
+        size = read_photo(photo).size
+        frames = count_frames(photo)
+        if files := masks.get(photo.name):
+            overlapped = read_truth(photo, files, size, class_names).overlapped_pixels
+        else:
+            overlapped = 0
+    except DataError as error:
+        return error
+    if frames > 1:
+        log.warning("%s: the first of its %d frames is taken", photo.path.name, frames)
+    if overlapped:
         log.warning(
             "%s: strokes of different classes meet in %d pixels, where the later annotation counts",
             photo.path.name,
             overlapped,
         )
+    return None
 
 
-def make(out: Path) -> None:
-    """Make the output folder."""
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Make the output folder without earlier summaries; what cannot be written is said in a line.
+
+    Raises:
+        ConfigError: the folder, or something in it, cannot be written.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
+        for name in SUMMARIES:
+            (out / name).unlink(missing_ok=True)
+        yield
     except OSError as error:
         raise ConfigError(
-            f"--out {out} cannot be made ({error.strerror}); choose another place"
+            f"--out {out} cannot be written to ({error.strerror}); choose another place"
         ) from None
-    if not os.access(out, os.W_OK | os.X_OK):
-        raise ConfigError(f"--out {out} cannot be written to; choose another place")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,16 @@
 import numpy as np
 from PIL import Image
 
-from cardamage.drawing import colour_map, contact_sheet, legend, overlay
+from cardamage.drawing import (
+    ClassRow,
+    class_table,
+    colour_map,
+    contact_sheet,
+    cut,
+    font,
+    legend,
+    overlay,
+)
 from cardamage.labels import colour
 
 GREY = np.full((8, 8, 3), 100, dtype=np.uint8)
@@ -44,6 +53,15 @@ def test_overlay_at_either_end_of_opacity():
     assert overlay(GREY, mask, opacity=0)[4, 4].tolist() == [100, 100, 100]
 
 
+def test_a_large_picture_has_white_around_its_regions():
+    mask = np.zeros((480, 480), np.uint8)
+    mask[100:200, 100:200] = 3
+    drawn = overlay(np.zeros((480, 480, 3), np.uint8), mask)
+    assert drawn[150, 100].tolist() == [255, 255, 255]
+    assert drawn[150, 101].tolist() == list(colour(3))
+    assert not drawn[150, 99].any()
+
+
 def test_touching_regions_are_outlined_apart():
     mask = mask_with_block()
     mask[2:7, 4:7] = 2
@@ -62,8 +80,51 @@ def test_legend_shows_every_class_in_its_colour():
     picture = legend(["background", "scratch", "broken lamp"], height_px=30)
     assert picture.height == 30
     shown = {tuple(pixel) for pixel in np.asarray(picture).reshape(-1, 3).tolist()}
-    assert {colour(0), colour(1), colour(2), (255, 255, 255)} <= shown
+    assert {colour(1), colour(2), (255, 255, 255)} <= shown
+    assert colour(0) not in shown  # the background is not painted, so it has no colour
     assert legend(["background"], height_px=30).width < picture.width
+
+
+def test_a_legend_of_many_classes_goes_on_in_the_next_row():
+    names = [f"class number {number}" for number in range(40)]
+    picture = legend(names, height_px=20, width_px=400)
+    assert (picture.width, picture.height % 20) == (400, 0)
+    assert picture.height > 5 * 20
+    shown = {tuple(pixel) for pixel in np.asarray(picture).reshape(-1, 3).tolist()}
+    assert {colour(number) for number in range(1, 40)} <= shown
+    assert (np.asarray(picture)[:, -2:] == 255).all()  # nothing runs over the edge
+
+
+def test_a_name_that_is_too_long_is_cut():
+    picture = legend(["background", "a very " * 40 + "long name"], height_px=20, width_px=300)
+    assert picture.size == (300, 40)
+    assert (np.asarray(picture)[:, -2:] == 255).all()
+
+
+def test_letters_of_many_languages_have_their_own_shapes():
+    """A font without them draws the same box for each."""
+    letters = "ğşıİçöüéñßłЖΩ"
+    drawn = {bytes(font(20).getmask(letter)) for letter in letters}
+    assert len(drawn) == len(letters)
+
+
+def test_text_is_cut_where_its_room_ends():
+    face = font(14)
+    assert cut("short", face, 200) == "short"
+    text = cut("much too long for so little room", face, 80)
+    assert text.endswith("…")
+    assert face.getlength(text) <= 80
+    assert cut("two\nlines", face, 200) == "two lines"
+
+
+def test_a_table_shows_colours_and_stays_in_its_width():
+    rows = [ClassRow(i, "x" * 100, ["12.3 %", "0.500"]) for i in (0, 1, 200)]
+    picture = class_table(["predicted", "Dice"], rows, width_px=400)
+    assert picture.size == (400, 4 * 26 + 10)
+    pixels = np.asarray(picture)
+    shown = {tuple(pixel) for pixel in pixels.reshape(-1, 3).tolist()}
+    assert {colour(1), colour(200)} <= shown
+    assert (pixels[:, -2:] == 255).all()
 
 
 def test_contact_sheet_places_cells_in_rows():

@@ -1,16 +1,15 @@
-"""Photos to maps: sizes, order and batches; and which checkpoint."""
+"""Photos to maps, at any size and flipped too; and which checkpoint."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from cardamage.errors import CheckpointError, ConfigError, RunError
 from cardamage.paths import RunPaths
-from cardamage.predict import choose_checkpoint, predict
+from cardamage.predict import choose_checkpoint, enlarge, predict
 from cardamage.tables import write_table
 
 
@@ -20,19 +19,17 @@ class Brightness(nn.Module):
     def __init__(self):
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(1.0))
-        self.batches = []
 
     def forward(self, images):
         assert images.dtype == torch.float32
-        self.batches.append(tuple(images.shape))
         red = self.scale * (images[:, 0] * 0.229 + 0.485)  # ImageNet's normalisation undone
         return torch.stack([-(red**2), -((red - 0.5) ** 2), -((red - 1) ** 2)], dim=1)
 
 
-def photo(values):
-    """An RGB photo whose red channel holds ``values`` and whose other channels mislead."""
+def photos(*values):
+    """A batch of photos whose red channel holds ``values`` and whose other channels mislead."""
     red = np.array(values, np.uint8)
-    return Image.fromarray(np.stack([red, 255 - red, np.full_like(red, 77)], axis=-1))
+    return np.stack([red, 255 - red, np.full_like(red, 77)], axis=-1)
 
 
 @pytest.fixture
@@ -50,48 +47,67 @@ def run(tmp_path):
     return run
 
 
-def test_maps_have_the_photos_size_and_follow_their_pixels():
-    values = np.zeros((48, 80), int)
-    values[:24, 40:] = 255
-    values[24:, :40] = 128
-    (found,) = predict(Brightness(), [photo(values)], image_size=(24, 40), batch_size=4)
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, np.where(values == 255, 2, np.where(values == 128, 1, 0)))
-
-
-def test_photos_of_all_sizes_share_batches_and_keep_their_order():
-    sizes = [(5, 9), (64, 48), (8, 8), (1, 1), (200, 3)]
-    levels = [0, 128, 255, 128, 0]
-    photos = [photo(np.full(size, level)) for size, level in zip(sizes, levels, strict=True)]
-    model = Brightness()
-    maps = list(predict(model, photos, image_size=(16, 24), batch_size=2))
-    assert [m.shape for m in maps] == sizes
-    assert [np.unique(m).tolist() for m in maps] == [[0], [1], [2], [1], [0]]
-    assert model.batches == [(2, 3, 16, 24), (2, 3, 16, 24), (1, 3, 16, 24)]
-
-
-def test_photos_are_taken_only_as_far_as_needed():
-    taken = []
-
-    def photos():
-        for number in range(6):
-            taken.append(number)
-            yield photo(np.zeros((4, 4)))
-
-    maps = predict(Brightness(), photos(), image_size=(8, 8), batch_size=2)
-    next(maps)
-    assert taken == [0, 1]
-
-
-def test_no_photos_give_no_maps():
-    assert list(predict(Brightness(), [], image_size=(8, 8), batch_size=2)) == []
+def test_the_likeliest_class_of_each_pixel():
+    values = np.array([[0, 0, 128], [255, 128, 0]])
+    logits = predict(Brightness(), photos(values, 255 - values))
+    assert logits.dtype == torch.float32
+    assert logits.argmax(dim=1).tolist() == [[[0, 0, 1], [2, 1, 0]], [[2, 2, 1], [0, 1, 2]]]
 
 
 def test_the_model_predicts_in_evaluation_mode():
     model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
     before = model[1].running_mean.clone()
-    list(predict(model.train(), [photo(np.full((4, 4), 9))], image_size=(8, 8), batch_size=1))
+    predict(model.train(), photos(np.full((4, 4), 9)))
     assert torch.equal(model[1].running_mean, before)
+
+
+class Sided(nn.Module):
+    """Is sure of class 1 with 0.9 in the left column and of class 0 with 0.8 in the others."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images):
+        probability = torch.full((len(images), 2, *images.shape[2:]), 0.8)
+        probability[:, 1] = 0.2
+        probability[:, 0, :, 0], probability[:, 1, :, 0] = 0.1, 0.9
+        return probability.log() + 7  # logits are logarithms up to a constant
+
+
+def test_flipping_takes_the_mean_of_both_probabilities():
+    pixels = photos(np.zeros((1, 3)))
+    plain = predict(Sided(), pixels).softmax(dim=1)[0, 1, 0]
+    flipped = predict(Sided(), pixels, flip=True).softmax(dim=1)[0, 1, 0]
+    assert plain.tolist() == pytest.approx([0.9, 0.2, 0.2])
+    assert flipped.tolist() == pytest.approx([0.55, 0.2, 0.55])  # (0.9 + 0.2) / 2 at both ends
+
+
+def test_flipping_changes_nothing_for_a_model_that_sees_pixels_alone():
+    pixels = photos(np.arange(12).reshape(3, 4) * 20)
+    both = predict(Brightness(), pixels, flip=True).softmax(dim=1)
+    torch.testing.assert_close(both, predict(Brightness(), pixels).softmax(dim=1))
+
+
+def test_logits_are_resized_before_the_class_is_chosen():
+    """From 2 pixels to 4 the centres lie at 0, 1/4, 3/4, 1 of the way from one to the other."""
+    logits = torch.tensor([[[0.0, 0.0]], [[-1.0, 4.0]]])
+    found = enlarge(logits, (1, 4))  # class 1 less class 0: -1, 0.25, 2.75, 4
+    assert found.ids.tolist() == [[0, 1, 1, 1]]
+    probabilities = [1 / (1 + math.exp(-abs(x))) for x in (-1, 0.25, 2.75, 4)]
+    assert found.confidence.tolist() == [[round(255 * p) for p in probabilities]]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (16, 24), (41, 97), (2, 300), (300, 2)])
+def test_resizing_is_that_of_torch(monkeypatch, size):
+    monkeypatch.setattr("cardamage.predict._STRIP_NUMBERS", 3 * 97 * 4)  # several strips
+    logits = torch.randn(3, 16, 24, generator=torch.Generator().manual_seed(0))
+    whole = nn.functional.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
+    found = enlarge(logits, size)
+    assert found.ids.shape == found.confidence.shape == size
+    assert (found.ids == whole.argmax(dim=0).numpy()).mean() > 0.999  # but for ties in rounding
+    expected = 255 * whole.softmax(dim=0).amax(dim=0).numpy()
+    np.testing.assert_allclose(found.confidence, expected, atol=0.51)
 
 
 def test_best_last_and_epochs_are_found(run):

@@ -21,7 +21,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SWAPS_SIDES = {_UPRIGHT[value] for value in (5, 6, 7, 8)}
+SWAPS_SIDES = {_UPRIGHT[value] for value in (5, 6, 7, 8)}
+"""The turns that make a wide image a tall one."""
 
 
 def decode_image(content: bytes, *, size: tuple[int, int] | None = None, name: str) -> Image.Image:
@@ -63,6 +64,11 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
+def upright_turn(image: Image.Image) -> Image.Transpose | None:
+    """How the image as it is stored is turned to stand upright, by EXIF; None if it does."""
+    return _UPRIGHT.get(orientation(image))
+
+
 def resize_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Resize to (height, width) bilinearly, averaging over all the pixels it shrinks."""
     height, width = size
@@ -91,8 +97,10 @@ def resize_mask(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.ui
 def _to_rgb(image: Image.Image) -> Image.Image:
     image.load()
     if image.mode.startswith("I"):  # 16 bits, by whichever of its names
-        values = np.clip(np.asarray(image, dtype=np.int64), 0, 65535)
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+        values = np.clip(np.asarray(image), 0, 65535).astype(np.uint32)
+        values += 128
+        values //= 257
+        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         pixels = image.convert("RGBA")
         white = Image.new("RGBA", pixels.size, (255, 255, 255, 255))
@@ -110,8 +118,8 @@ def _turn_upright(
             f"{name} has {width}x{height} pixels, and at most {MAX_PIXELS // 1_000_000} megapixels "
             f"are read; make it smaller or remove it"
         )
-    turn = _UPRIGHT.get(orientation(image))
-    upright = (height, width) if turn in _SWAPS_SIDES else (width, height)
+    turn = upright_turn(image)
+    upright = (height, width) if turn in SWAPS_SIDES else (width, height)
     if size is None or size == upright:
         return turn
     if size != (width, height):

@@ -7,10 +7,14 @@ Masks come in two kinds, told apart by their names:
   by Label Studio. One photo may have several. Their edges are anti-aliased grey, so a pixel belongs
   to the class from 128 up. Strokes are painted in the order of their annotation's number, later
   over earlier, as the masks that models are trained on.
+
+Photos and masks are taken as people see them: upright, as EXIF says the camera was held. A mask of
+the sides of a photo that is stored lying down is turned with it.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,12 +26,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cardamage.data.images import decode_image
+from cardamage.data.images import SWAPS_SIDES, decode_image, upright_turn
+from cardamage.data.source import UNFIT_FOR_TEXT, shown
 from cardamage.errors import ConfigError, DataError
 from cardamage.labels import BACKGROUND
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Endings of the files that count as photos, in lower case."""
+
+_UNREAD = (".avif", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".jp2", ".nef", ".arw")
+"""Endings of photos that are not read: leaving them out without a word would lose photos."""
+
+_LONGEST_NAME = 150
+"""In bytes; what is made of a photo has a longer name, and file systems take 255."""
 
 _STROKE = re.compile(
     r"task-(?P<task>.+)-annotation-(?P<annotation>\d+)-by-.*?-tag-(?P<tag>.+)-(?P<number>\d+)\.png",
@@ -79,19 +90,40 @@ def find_photos(folder: Path) -> list[Photo]:
     """The photos that lie in ``folder``, by file name.
 
     Raises:
-        DataError: there is no such folder, or it holds no photo.
+        DataError: there is no such folder, it holds no photo, or one of a kind that is not read or
+            of an impossible name.
     """
     paths = [path for path in _files(folder) if path.suffix.lower() in SUFFIXES]
+    if unread := [path.name for path in _files(folder) if path.suffix.lower() in _UNREAD]:
+        raise DataError(
+            f"{folder} holds {len(unread)} images of a kind that is not read, such as "
+            f"{shown(unread[0])}; save them as JPEG or PNG, or take them away"
+        )
     if not paths:
         raise DataError(
             f"{folder} holds no images; name the folder they lie in themselves "
             f"({', '.join(SUFFIXES)})"
         )
+    for path in paths:
+        if UNFIT_FOR_TEXT.search(path.name) or len(os.fsencode(path.name)) > _LONGEST_NAME:
+            raise DataError(
+                f"{folder} holds an image named {shown(path.name)}, from which no names of results "
+                f"can be made; rename it: {_LONGEST_NAME} bytes of UTF-8 at most, no line breaks"
+            )
     names = [path.stem for path in paths]
     # A whole file name can be another's stem (car.jpg beside car.jpg.png), hence the loop.
     while shared := {name for name, times in Counter(names).items() if times > 1}:
         names = [p.name if n in shared else n for p, n in zip(paths, names, strict=True)]
     return [Photo(path, name) for path, name in zip(paths, names, strict=True)]
+
+
+def passed_over(folder: Path) -> list[str]:
+    """The names of what lies in ``folder`` and is no photo; subfolders end with a slash."""
+    return [
+        shown(path.name + "/" * path.is_dir())[1:-1]
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".") and (path.is_dir() or path.suffix.lower() not in SUFFIXES)
+    ]
 
 
 def read_photo(photo: Photo) -> Image.Image:
@@ -105,6 +137,20 @@ def read_photo(photo: Photo) -> Image.Image:
     except OSError as error:
         raise DataError(f"{photo.path} cannot be read ({error.strerror})") from None
     return decode_image(content, name=str(photo.path))
+
+
+def count_frames(photo: Photo) -> int:
+    """How many frames or pages a photo has, of which :func:`read_photo` takes the first.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with Image.open(photo.path) as image:
+            # A phone's JPEG may have a preview or a map of depths as a second "frame" (MPO).
+            return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+    except Exception as error:  # Pillow raises nearly anything on broken bytes
+        raise DataError(f"{photo.path} cannot be read ({error}); replace or remove it") from error
 
 
 def find_masks(
@@ -153,13 +199,14 @@ def find_masks(
 
 
 def read_truth(
-    files: Sequence[MaskFile], size: tuple[int, int], class_names: Sequence[str]
+    photo: Photo, files: Sequence[MaskFile], size: tuple[int, int], class_names: Sequence[str]
 ) -> Truth:
     """The mask of one photo.
 
     Args:
+        photo: the photo.
         files: its mask files, in the order in which they are painted.
-        size: width and height of the photo, in pixels.
+        size: width and height of the photo, upright, in pixels.
         class_names: by class id, background first.
 
     Raises:
@@ -170,7 +217,7 @@ def read_truth(
     painted = np.zeros((height, width), np.bool_)
     overlapped = np.zeros((height, width), np.bool_)
     for file in files:
-        values = _read_grey(file.path, size, as_ids=file.class_id is None)
+        values = _read_grey(file.path, photo, size, as_ids=file.class_id is None)
         if file.class_id is None:
             _check_ids(values, file.path, class_names)
             return Truth(values, 0)
@@ -234,27 +281,46 @@ def _class_of_stroke(path: Path, tag: str, class_ids: Mapping[str, int]) -> int:
     )
 
 
-def _read_grey(path: Path, size: tuple[int, int], *, as_ids: bool) -> NDArray[np.uint8]:
+def _read_grey(
+    path: Path, photo: Photo, size: tuple[int, int], *, as_ids: bool
+) -> NDArray[np.uint8]:
     """The values of a mask, uint8 (H, W); with ``as_ids`` those of a palette are its indices."""
     try:
         with Image.open(path) as image:
-            if image.size != size:
-                raise DataError(
-                    f"{path} has {image.width}x{image.height} pixels and its image "
-                    f"{size[0]}x{size[1]}; export the mask at the image's size"
-                )
-            if as_ids and image.mode not in ("1", "L", "P"):
-                raise DataError(
-                    f"{path} is no mask of class ids: its pixels are {image.mode}; "
-                    f"save it as 8-bit grey (L), 0 for background, 1 for the first class"
-                )
-            return np.array(image if as_ids else image.convert("L"), dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image ({error}); export it again") from None
+            turn = None if image.size == size else _turn(photo)
+            _check_mask(image, path, size[::-1] if turn in SWAPS_SIDES else size, as_ids=as_ids)
+            grey = image if as_ids else image.convert("L")
+            return np.array(grey if turn is None else grey.transpose(turn), dtype=np.uint8)
+    except DataError:
+        raise
+    except Exception as error:  # Pillow raises nearly anything on broken bytes
+        raise DataError(f"{path} cannot be read as an image ({error}); export it again") from error
+
+
+def _check_mask(image: Image.Image, path: Path, size: tuple[int, int], *, as_ids: bool) -> None:
+    if image.size != size:
+        raise DataError(
+            f"{path} has {image.width}x{image.height} pixels and its image {size[0]}x{size[1]}; "
+            f"export the mask at the image's size"
+        )
+    if as_ids and image.mode not in ("1", "L", "P"):
+        raise DataError(
+            f"{path} is no mask of class ids: its pixels are {image.mode}; "
+            f"save it as 8-bit grey (L), 0 for background, 1 for the first class"
+        )
+
+
+def _turn(photo: Photo) -> Image.Transpose | None:
+    """How a photo was turned when it was read."""
+    with Image.open(photo.path) as image:
+        return upright_turn(image)
 
 
 def _check_ids(mask: NDArray[np.uint8], path: Path, class_names: Sequence[str]) -> None:
     highest = int(mask.max())
     if highest >= len(class_names):
         known = ", ".join(f"{i} {name}" for i, name in enumerate(class_names))
-        raise DataError(f"{path} has class id {highest}; the ids of this run are {known}")
+        raise DataError(
+            f"{path} has class id {highest}; the ids of this run are {known}. A mask in black and "
+            f"white tells its class by its name: task-<photo>-annotation-1-by-1-tag-<class>-0.png"
+        )

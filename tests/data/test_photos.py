@@ -1,13 +1,27 @@
 """Photos and their masks: names matched exactly, both kinds of mask read, every doubt refused."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from cardamage.data.photos import MaskFile, find_masks, find_photos, name_classes, read_truth
+from cardamage.data.photos import (
+    MaskFile,
+    Photo,
+    count_frames,
+    find_masks,
+    find_photos,
+    name_classes,
+    passed_over,
+    read_photo,
+    read_truth,
+)
 from cardamage.errors import ConfigError, DataError
 
 NAMES = ("background", "dent", "scratch")
+PHOTO = Photo(Path("no such photo.jpg"), "no such photo")  # masks of its size need none
 IDS = {"background": 0, "dent": 1, "scratch": 2}
 
 
@@ -62,6 +76,28 @@ def test_a_folder_without_photos_is_refused(images):
     touch(images, "notes.txt")
     with pytest.raises(DataError, match=r"holds no images.*\.jpg"):
         find_photos(images)
+
+
+def test_what_is_passed_over_is_named(images):
+    touch(images, "a.jpg", "notes.txt", ".hidden")
+    (images / "more").mkdir()
+    assert passed_over(images) == ["more/", "notes.txt"]
+
+
+@pytest.mark.parametrize("name", ["a.HEIC", "a.cr2", "a.avif"])
+def test_photos_of_kinds_that_are_not_read_are_not_lost_without_a_word(images, name):
+    touch(images, "b.jpg", name)
+    with pytest.raises(DataError, match=r"1 images of a kind that is not read.*save them as JPEG"):
+        find_photos(images)
+
+
+@pytest.mark.parametrize("name", [b"a\nb.jpg", b"\xff.jpg", b"n" * 150 + b".jpg"])
+def test_names_from_which_no_result_can_be_named_are_refused(images, name):
+    images.mkdir()
+    (images / os.fsdecode(name)).touch()
+    with pytest.raises(DataError, match="no names of results can be made; rename it") as refused:
+        find_photos(images)
+    assert str(refused.value).isprintable()
 
 
 def test_strokes_belong_to_the_exact_stem(images, masks):
@@ -135,26 +171,55 @@ def test_both_kinds_of_mask_for_one_photo_are_refused(images, masks):
 def test_strokes_are_cut_at_128_and_painted_in_order(masks):
     dent = save(masks, "dent.png", [[0, 127, 128, 255], [255, 255, 0, 0]])
     scratch = save(masks, "scratch.png", [[0, 0, 0, 200], [100, 0, 0, 128]])
-    truth = read_truth([MaskFile(dent, 1), MaskFile(scratch, 2)], (4, 2), NAMES)
+    truth = read_truth(PHOTO, [MaskFile(dent, 1), MaskFile(scratch, 2)], (4, 2), NAMES)
     assert truth.mask.tolist() == [[0, 0, 1, 2], [1, 1, 0, 2]]
     assert truth.overlapped_pixels == 1
 
 
+@pytest.mark.parametrize("as_seen", [True, False])
+def test_a_mask_is_turned_with_its_photo(images, masks, as_seen):
+    """A phone's photo of 3x2 pixels, shown 2x3; its mask is drawn as seen, or as stored."""
+    images.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter to the right: what is stored at the upper left is seen upper right
+    stored = np.zeros((2, 3), np.uint8)
+    stored[0, 0] = 1
+    Image.fromarray(np.stack([stored * 255] * 3, axis=-1)).save(images / "p.png", exif=exif)
+    photo = Photo(images / "p.png", "p")
+    seen = np.asarray(read_photo(photo))[..., 0] // 255
+    assert seen.tolist() == [[0, 1], [0, 0], [0, 0]]
+    path = save(masks, "p.png", seen if as_seen else stored)
+    truth = read_truth(photo, [MaskFile(path, None)], (2, 3), NAMES)
+    assert truth.mask.tolist() == seen.tolist()
+
+
+def test_frames_are_counted(images):
+    images.mkdir()
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue", "lime")]
+    frames[0].save(images / "a.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(images / "a.png")
+    assert count_frames(Photo(images / "a.gif", "a")) == 3
+    assert count_frames(Photo(images / "a.png", "a")) == 1
+
+
 def test_strokes_of_one_class_may_meet(masks):
     path = save(masks, "dent.png", [[255, 0]])
-    truth = read_truth([MaskFile(path, 1), MaskFile(path, 1)], (2, 1), NAMES)
+    truth = read_truth(PHOTO, [MaskFile(path, 1), MaskFile(path, 1)], (2, 1), NAMES)
     assert (truth.mask.tolist(), truth.overlapped_pixels) == ([[1, 0]], 0)
 
 
 def test_a_background_stroke_takes_away_and_counts_as_overlap(masks):
     path = save(masks, "x.png", [[255, 0]])
-    truth = read_truth([MaskFile(path, 1), MaskFile(path, 0)], (2, 1), NAMES)
+    truth = read_truth(PHOTO, [MaskFile(path, 1), MaskFile(path, 0)], (2, 1), NAMES)
     assert (truth.mask.tolist(), truth.overlapped_pixels) == ([[0, 0]], 1)
 
 
 def test_class_ids_are_taken_as_they_are(masks):
     path = save(masks, "car.png", [[0, 1], [2, 1]])
-    assert read_truth([MaskFile(path, None)], (2, 2), NAMES).mask.tolist() == [[0, 1], [2, 1]]
+    assert read_truth(PHOTO, [MaskFile(path, None)], (2, 2), NAMES).mask.tolist() == [
+        [0, 1],
+        [2, 1],
+    ]
 
 
 def test_class_ids_of_a_palette_are_its_indices(masks):
@@ -162,7 +227,9 @@ def test_class_ids_of_a_palette_are_its_indices(masks):
     image = Image.fromarray(np.array([[0, 2]], np.uint8))
     image.putpalette([0, 0, 0, 9, 9, 9, 200, 100, 0])
     image.save(masks / "car.png")
-    assert read_truth([MaskFile(masks / "car.png", None)], (2, 1), NAMES).mask.tolist() == [[0, 2]]
+    assert read_truth(PHOTO, [MaskFile(masks / "car.png", None)], (2, 1), NAMES).mask.tolist() == [
+        [0, 2]
+    ]
 
 
 def test_an_id_that_is_no_class_is_refused(masks):
@@ -170,19 +237,20 @@ def test_an_id_that_is_no_class_is_refused(masks):
     with pytest.raises(
         DataError, match="class id 255; the ids of this run are 0 background, 1 dent, 2 scratch"
     ):
-        read_truth([MaskFile(path, None)], (2, 1), NAMES)
+        read_truth(PHOTO, [MaskFile(path, None)], (2, 1), NAMES)
 
 
 def test_a_mask_of_another_size_is_refused(masks):
     path = save(masks, "car.png", [[0, 1]])
+    photo = Photo(save(masks, "photo.png", np.zeros((4, 4))), "photo")
     with pytest.raises(DataError, match="has 2x1 pixels and its image 4x4"):
-        read_truth([MaskFile(path, None)], (4, 4), NAMES)
+        read_truth(photo, [MaskFile(path, None)], (4, 4), NAMES)
 
 
 def test_a_coloured_mask_of_class_ids_is_refused(masks):
     path = save(masks, "car.png", [[[0, 0, 1]]])
     with pytest.raises(DataError, match="no mask of class ids: its pixels are RGB"):
-        read_truth([MaskFile(path, None)], (1, 1), NAMES)
+        read_truth(PHOTO, [MaskFile(path, None)], (1, 1), NAMES)
 
 
 @pytest.mark.parametrize("kept", [0, 20, 60])
@@ -190,7 +258,7 @@ def test_a_broken_mask_is_refused(masks, kept):
     path = save(masks, "car.png", np.arange(64 * 64).reshape(64, 64) % 3)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(DataError, match="cannot be read as an image"):
-        read_truth([MaskFile(path, None)], (64, 64), NAMES)
+        read_truth(PHOTO, [MaskFile(path, None)], (64, 64), NAMES)
 
 
 def test_strokes_may_carry_the_names_of_categories_and_of_classes():

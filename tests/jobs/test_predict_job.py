@@ -3,13 +3,16 @@
 It says "dent" where a photo is bright and background where it is dark, so every map is known.
 """
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools.coco import COCO
 from torch import nn
 
 from cardamage import config
@@ -116,7 +119,8 @@ def test_maps_sheets_and_scores_of_photos_of_all_sizes(bright):
 
     names = ("1", "10", "left right.bmp", "left right.png")
     expected = [f"{name}{ending}" for name in names for ending in (".overlay.jpg", ".png")]
-    assert sorted(path.name for path in out.iterdir()) == sorted([*expected, "predictions.csv"])
+    expected += ["predictions.csv", "predictions.json", "predictions.coco.json"]
+    assert sorted(path.name for path in out.iterdir()) == sorted(expected)
     with Image.open(out / "1.png") as found:
         assert (found.mode, found.size) == ("L", (64, 40))
         assert np.unique(np.asarray(found)).tolist() == [1]
@@ -139,6 +143,56 @@ def test_maps_sheets_and_scores_of_photos_of_all_sizes(bright):
     assert math.isnan(table["left right.bmp"]["dice"])  # no mask
     assert table["left right.png"]["dice"] > 0.9
     assert "over the 3 images with a mask" in printed
+    assert "undefined" not in printed
+    assert "nan" not in printed
+
+    summary = json.loads((out / "predictions.json").read_text())
+    assert (summary["epoch"], summary["flip"], summary["images_with_mask"]) == (1, False, 3)
+    assert [row["image"] for row in summary["images"]] == list(table)
+    assert summary["images"][0]["dice"] == one["dice"]
+    assert summary["scores"]["recall[scratch]"] is None
+    assert_coco_holds_the_maps(out, [path.name for path in sorted(photos.iterdir())])
+
+
+def assert_coco_holds_the_maps(out, names):
+    """pycocotools reads the file, and what it draws is what the PNGs hold."""
+    coco = COCO(out / "predictions.coco.json")
+    images = coco.loadImgs(coco.getImgIds())
+    assert [image["file_name"] for image in images] == names
+    for image in images:
+        drawn = np.zeros((image["height"], image["width"]), np.uint8)
+        for annotation in coco.loadAnns(coco.getAnnIds(imgIds=[image["id"]])):
+            drawn[coco.annToMask(annotation) == 1] = annotation["category_id"]
+        stem, name = Path(image["file_name"]).stem, image["file_name"]
+        path = out / f"{name if (out / f'{name}.png').exists() else stem}.png"
+        with Image.open(path) as found:
+            np.testing.assert_array_equal(drawn, np.asarray(found))
+
+
+def test_flipping_is_said_and_blurs_what_one_side_alone_shows(bright):
+    save(bright.folder / "photos" / "a.png", half_bright(96, 128))
+    predict(bright)
+    with Image.open(bright.folder / "out" / "a.png") as found:
+        plain = np.asarray(found)
+    predict(bright, "--flip")
+    with Image.open(bright.folder / "out" / "a.png") as found:
+        flipped = np.asarray(found)
+    # The network sees each pixel with its neighbours, the same to both sides.
+    assert (flipped != plain).mean() < 0.05
+    assert json.loads((bright.folder / "out" / "predictions.json").read_text())["flip"] is True
+
+
+def test_a_folder_that_is_not_complete_has_no_summary(bright):
+    """An earlier run's summaries go before the first new map comes."""
+    save(bright.folder / "photos" / "a.png", np.zeros((32, 32)))
+    predict(bright)
+    (bright.folder / "out" / "a.png").unlink()
+    (bright.folder / "out" / "a.png").mkdir()  # so that the map cannot be written
+    args = ("runs/bright", "--images", "photos", "--out", "out")
+    assert "--out out cannot be written to (Is a directory)" in bright.refuses(
+        "jobs/predict.py", *args
+    )
+    assert not list((bright.folder / "out").glob("predictions.*"))
 
 
 def test_checkpoints_are_chosen_and_old_results_replaced(bright):
@@ -188,7 +242,7 @@ def test_a_class_map_names_what_the_run_does_not(bright, refused):
         (("--out", "photos"), "is the folder of the inputs"),
         (("--out", "masks/../photos"), "is the folder of the inputs"),
         (("--masks", "masks", "--out", "masks"), "is the folder of the inputs"),
-        (("--out", "runs/bright/config.yaml"), "cannot be made"),
+        (("--out", "runs/bright/config.yaml"), "cannot be written to"),
         (("--class-map", "a=dent"), "--masks"),
         (("--masks", "masks", "--class-map", "dent"), "is no pair"),
         (("--masks", "masks", "--class-map", "a=rust"), "has background, dent, scratch"),

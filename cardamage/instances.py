@@ -1,0 +1,124 @@
+"""Regions of predicted class maps as COCO instances, which labelling tools import.
+
+A COCO file of instances may give a region as polygons or run lengths (RLE). Polygons are what every
+tool reads: Label Studio's converter has no RLE, CVAT makes brush masks of it. So each region of one
+class whose pixels touch along sides is one annotation with one polygon, of whole numbers, from
+which pycocotools draws the very same pixels: see :mod:`cardamage.outlines`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from cardamage.outlines import Corner, outlines
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A region of one class in one photo.
+
+    Attributes:
+        class_id: of its pixels.
+        polygon: its outline.
+        box: left, top, width and height, in pixels.
+        area: in pixels.
+        score: the mean over its pixels of the probability the model gives the class, 0 to 1.
+    """
+
+    class_id: int
+    polygon: Sequence[Corner]
+    box: tuple[int, int, int, int]
+    area: int
+    score: float
+
+
+@dataclass(frozen=True)
+class PhotoInstances:
+    """All regions of a photo.
+
+    Attributes:
+        file_name: of the photo.
+        width: in pixels, upright.
+        height: likewise.
+        instances: by class id, then from the top.
+    """
+
+    file_name: str
+    width: int
+    height: int
+    instances: Sequence[Instance]
+
+
+def find_instances(ids: NDArray[np.uint8], confidence: NDArray[np.uint8]) -> list[Instance]:
+    """Every region that is not background, by class id, then from the top.
+
+    Args:
+        ids: class ids, uint8 (H, W).
+        confidence: the probability of that class in each pixel, in 255ths, uint8 (H, W).
+    """
+    found = []
+    for class_id in range(1, int(ids.max()) + 1):
+        for polygon in outlines(ids == class_id):
+            x, y = np.array(polygon).T
+            left, top, right, bottom = int(x.min()), int(y.min()), int(x.max()), int(y.max())
+            flat = np.stack([x - left, y - top], axis=1).astype(np.float64).ravel()
+            (rle,) = coco_mask.frPyObjects([flat], bottom - top, right - left)
+            pixels = confidence[top:bottom, left:right][coco_mask.decode(rle) == 1]
+            found.append(
+                Instance(
+                    class_id=class_id,
+                    polygon=polygon,
+                    box=(left, top, right - left, bottom - top),
+                    area=pixels.size,
+                    score=float(pixels.mean()) / 255,
+                )
+            )
+    return found
+
+
+def coco_content(
+    photos: Sequence[PhotoInstances], class_names: Sequence[str], description: str
+) -> dict[str, Any]:
+    """A COCO file of instances: ids of images and annotations count from 1.
+
+    Args:
+        photos: what was found in each.
+        class_names: by class id, background first; a category's id is its class id.
+        description: what the predictions are of.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, photo in enumerate(photos, start=1):
+        size = {"width": photo.width, "height": photo.height}
+        images.append({"id": image_id, "file_name": photo.file_name, **size})
+        annotations += [
+            {
+                "id": len(annotations) + number,
+                "image_id": image_id,
+                "category_id": instance.class_id,
+                "segmentation": [[int(side) for corner in instance.polygon for side in corner]],
+                "area": instance.area,
+                "bbox": list(instance.box),
+                "iscrowd": 0,
+                "score": round(instance.score, 4),
+            }
+            for number, instance in enumerate(photo.instances, start=1)
+        ]
+    categories = [
+        {"id": class_id, "name": name, "supercategory": "none"}
+        for class_id, name in enumerate(class_names)
+        if class_id
+    ]
+    return {
+        "info": {"description": description},
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
