@@ -36,6 +36,9 @@ SelectBy = Literal[
 ]  # "loss" is best when lowest, the others when highest
 
 
+SubsetBy = Literal["name", "stratified"]
+
+
 class Section(BaseModel):
     """A part of the config: unknown keys refused, types not converted, values frozen."""
 
@@ -70,7 +73,9 @@ class Data(Section):
     image_size: Annotated[tuple[StrictInt, StrictInt], Field(strict=False)] = (240, 240)
     """Height and width the images are packed at, in pixels."""
     subset: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of every split that is used: the first images by sorted file name."""
+    """Share of every split that is used; a larger share holds the images of a smaller one."""
+    subset_by: SubsetBy = "name"
+    """Which: the first by sorted file name, or a stratified sample of the categories shown."""
     image_format: Literal["jpg", "png"] = "jpg"
     """How images are stored in the shards: jpg (quality 95) or png (lossless)."""
     shards_dir: Annotated[str, Field(min_length=1)] = "shards"
@@ -126,7 +131,11 @@ class Data(Section):
 
     def packing(self) -> dict[str, Any]:
         """What packing depends on: runs in which it is equal share one packed dataset."""
-        left_out = {"classes", "workers"} | ({"synthetic"} if self.source != SYNTHETIC else set())
+        left_out = {"classes", "workers"}
+        if self.source != SYNTHETIC:
+            left_out.add("synthetic")
+        if self.subset == 1:
+            left_out.add("subset_by")
         # A list, for the order of the classes is that of their ids, and mappings have none.
         classes = [[name, list(group)] for name, group in self.class_groups.items()]
         return {**self.model_dump(mode="json", exclude=left_out), "classes": classes}
@@ -292,6 +301,8 @@ class Experiment(Section):
             del identity["train"][key]
         for key in ("workers", "shards_dir"):
             del identity["data"][key]
+        if self.data.subset == 1 or self.data.subset_by == "name":
+            del identity["data"]["subset_by"]  # runs from before the key stay theirs
         # A list, for the order of the classes is that of their ids, and mappings have none.
         groups = self.data.class_groups.items()
         identity["data"]["classes"] = [{name: list(group)} for name, group in groups]

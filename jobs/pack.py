@@ -93,6 +93,7 @@ def prepare_experiment(experiment: Experiment) -> Packing:
         drop=data.drop,
         image_size=data.image_size,
         subset=data.subset,
+        subset_by=data.subset_by,
         image_format=data.image_format,
         shards_dir=shards_dir,
     )

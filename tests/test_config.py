@@ -159,6 +159,7 @@ def test_resolved_config_is_read_back_as_it_was(tmp_path: Path):
         "test.overlays=0",
         "data.workers=0",
         "data.shards_dir=elsewhere",
+        "data.subset_by=stratified",  # of everything
         "data.classes={scratch: [scratch], dent: [dent]}",  # the same, spelled out
     ],
 )
@@ -191,6 +192,12 @@ def test_what_makes_it_another_run(experiment: config.Experiment, override: str,
     changed = parsed(override)
     assert changed.hash() != experiment.hash()
     assert config.differences(experiment, changed) == [difference]
+
+
+def test_how_a_subset_is_taken_makes_another_run():
+    one, other = parsed("data.subset=0.5"), parsed("data.subset=0.5", "data.subset_by=stratified")
+    assert config.differences(one, other) == ["data.subset_by: absent, not stratified"]
+    assert one.data.packing() != other.data.packing()
 
 
 def test_order_of_grouped_classes_makes_another_run():

@@ -17,12 +17,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 
+from cardamage.config import SubsetBy
 from cardamage.console import EventLog, Progress, log
-from cardamage.data.coco import ImageRecord, SplitExport, read_export
+from cardamage.data.coco import ImageRecord, read_export
 from cardamage.data.make_shard import JPEG_QUALITY, ImageFormat, MadeShard, Recipe, ShardTask
 from cardamage.data.pack_folder import discard, held, is_complete, remove_leftovers, warn_of_strays
 from cardamage.data.pack_pool import make_shards
@@ -35,6 +36,7 @@ from cardamage.data.shards import (
     write_manifest,
 )
 from cardamage.data.source import ANNOTATIONS, ImageSource
+from cardamage.data.strata import stratified_order
 from cardamage.errors import DataError
 from cardamage.files import sha256_of, write_bytes
 from cardamage.labels import BACKGROUND, map_categories
@@ -74,6 +76,7 @@ def pack(
     drop: Sequence[str] = (),
     image_size: tuple[int, int],
     subset: float = 1.0,
+    subset_by: SubsetBy = "name",
     image_format: ImageFormat = "jpg",
     shards_dir: Path,
     events: EventLog | None = None,
@@ -89,6 +92,7 @@ def pack(
         drop=drop,
         image_size=image_size,
         subset=subset,
+        subset_by=subset_by,
         image_format=image_format,
         shards_dir=shards_dir,
     )
@@ -102,6 +106,7 @@ def prepare(
     drop: Sequence[str] = (),
     image_size: tuple[int, int],
     subset: float = 1.0,
+    subset_by: SubsetBy = "name",
     image_format: ImageFormat = "jpg",
     shards_dir: Path,
 ) -> Packing:
@@ -112,8 +117,8 @@ def prepare(
         classes: category names of each class, in the order of the class ids 1, 2, ...
         drop: category names that stay background.
         image_size: height and width to pack at, in pixels.
-        subset: share of every split that is used, the first images by sorted file name, at least
-            one.
+        subset: share of every split that is used, at least one image.
+        subset_by: which share: see :func:`subset_of`.
         image_format: how images are stored.
         shards_dir: the parent of shard folders.
 
@@ -128,6 +133,8 @@ def prepare(
         "image_format": image_format,
         "samples_per_shard": SAMPLES_PER_SHARD,
     }
+    if subset < 1 and subset_by != "name":
+        options["subset_by"] = subset_by  # only here, so that shards of before stay as they are
     with closing(ImageSource(source)) as files:
         digest = fingerprint(files, options)
     paths = ShardPaths(shards_dir / f"{dataset_name(source)}-{digest[:12]}")
@@ -140,7 +147,9 @@ def prepare(
     else:
         export = read_export(source)
         class_of = map_categories(export.categories, export.used_categories(), classes, drop)
-        records = {split: first_images(export.splits[split], subset) for split in SPLITS}
+        records = {
+            split: subset_of(export.splits[split].images, subset, subset_by) for split in SPLITS
+        }
         samples = {split: len(images) for split, images in records.items()}
     recipe = Recipe(class_of, len(classes) + 1, image_size, image_format)
     return Packing(paths, digest, samples, complete, source, options, recipe, records)
@@ -197,9 +206,30 @@ def fingerprint(source: ImageSource, options: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def first_images(split: SplitExport, subset: float) -> tuple[ImageRecord, ...]:
-    """The share ``subset`` of a split: its first images by file name, rounded, at least one."""
-    return split.images[: max(1, round(subset * len(split.images)))]
+def subset_of(
+    images: tuple[ImageRecord, ...], share: float, by: SubsetBy
+) -> tuple[ImageRecord, ...]:
+    """The share of a split that is used, rounded, at least one image; by file name, as they come.
+
+    It depends on the export alone, neither on the classes nor on an experiment's seed, and a larger
+    share holds the images of a smaller one.
+
+    Args:
+        images: a split's images by file name.
+        share: how much of them.
+        by: ``name`` takes the first; ``stratified`` keeps the share of images that show each
+            category of the export.
+    """
+    count = max(1, round(share * len(images)))
+    match by:
+        case "name":
+            return images[:count]
+        case "stratified":
+            labels = [{a.category_id for a in image.annotations} for image in images]
+            order = stratified_order([image.file_name for image in images], labels)
+            return tuple(images[position] for position in sorted(order[:count]))
+        case _:
+            assert_never(by)
 
 
 def dataset_name(source: Path) -> str:

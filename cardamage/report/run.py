@@ -125,7 +125,8 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
         model += " with softmax output"
     source = data.source
     if data.subset < 1:
-        source += f", first {wording.percent(data.subset)} of each split"
+        which = "first" if data.subset_by == "name" else "stratified"
+        source += f", {which} {wording.percent(data.subset)} of each split"
     counts = f"{results.images} in {experiment.test.split}"
     if results.manifest:
         counts = ", ".join(

@@ -9,8 +9,10 @@ import socket
 import threading
 import time
 import zipfile
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +20,11 @@ from PIL import Image
 from small_export import CLASSES, SIZES, encoded, packed_export, photo, write_export
 
 from cardamage.console import EventLog, read_events
-from cardamage.data.coco import ImageRecord, read_export
+from cardamage.data.coco import Annotation, ImageRecord, read_export
 from cardamage.data.images import resize_image, resize_mask
 from cardamage.data.make_shard import Recipe, make_sample
 from cardamage.data.masks import paint
-from cardamage.data.pack import dataset_name, first_images, make, pack, prepare
+from cardamage.data.pack import dataset_name, make, pack, prepare, subset_of
 from cardamage.data.pack_folder import held
 from cardamage.data.shards import ShardReader, read_manifest
 from cardamage.errors import DataError
@@ -197,10 +199,43 @@ def test_two_processes_write_what_one_does(tmp_path: Path) -> None:
     [(1.0, 7, 7), (0.4, 7, 3), (0.5, 7, 4), (0.001, 7, 1), (0.4, 502, 201), (0.4, 68, 27)],
 )
 def test_a_subset_is_the_first_by_file_name(subset: float, count: int, used: int) -> None:
-    class Split:
-        images = tuple(range(count))
+    assert subset_of(images(count), subset, "name") == images(count)[:used]
 
-    assert first_images(Split(), subset) == tuple(range(used))
+
+def images(count: int) -> tuple[ImageRecord, ...]:
+    """By name; every fifth shows category 7, every other 1, the rest nothing."""
+    shows = [{7} if n % 5 == 0 else {1} if n % 2 else set() for n in range(count)]
+    return tuple(
+        ImageRecord(
+            n, f"{n:03d}.jpg", 8, 8, tuple(Annotation(0, c, (), None, False) for c in shown)
+        )
+        for n, shown in enumerate(shows)
+    )
+
+
+def test_a_stratified_subset_keeps_the_shares_of_the_categories() -> None:
+    """Of 100 images 20 show category 7, 40 category 1 and 40 nothing."""
+    before: set[str] = set()
+    for share in (0.1, 0.2, 0.4, 0.75, 1.0):
+        used = subset_of(images(100), share, "stratified")
+        count = round(100 * share)
+        names = [image.file_name for image in used]
+        assert (len(names), names) == (count, sorted(names))
+        shown = Counter(a.category_id for image in used for a in image.annotations)
+        assert shown[7] == pytest.approx(0.2 * count, abs=1)
+        assert shown[1] == pytest.approx(0.4 * count, abs=1)
+        assert before < set(names)
+        before = set(names)
+    assert subset_of(images(3), 0.001, "stratified")
+
+
+def test_how_a_subset_is_taken_is_part_of_the_fingerprint(source: Path, shards_dir: Path) -> None:
+    def folder(**subset: Any) -> Path:
+        return prepare(source, shards_dir=shards_dir, **OPTIONS, **subset).paths.root
+
+    by_name = folder(subset=0.4, subset_by="name")
+    assert by_name == folder(subset=0.4) != folder(subset=0.4, subset_by="stratified")
+    assert folder(subset_by="stratified") == folder()
 
 
 def test_a_subset_of_every_split(source: Path, shards_dir: Path) -> None:
