@@ -100,9 +100,11 @@ def find_photos(folder: Path) -> list[Photo]:
             f"{shown(unread[0])}; save them as JPEG or PNG, or take them away"
         )
     if not paths:
+        others = passed_over(folder)
+        there = f"; it holds {', '.join(others[:5])}" if others else ""
         raise DataError(
             f"{folder} holds no images; name the folder they lie in themselves "
-            f"({', '.join(SUFFIXES)})"
+            f"({', '.join(SUFFIXES)}){there}"
         )
     for path in paths:
         if UNFIT_FOR_TEXT.search(path.name) or len(os.fsencode(path.name)) > _LONGEST_NAME:
