@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -240,6 +241,11 @@ def dataset_name(source: Path) -> str:
 
 
 def _fingerprint_split(source: ImageSource, split: str) -> dict[str, str]:
+    if split not in source.splits():
+        raise DataError(
+            f"{source.source} has no {split}/; export with {', '.join(SPLITS)}, or split it with "
+            f"`python jobs/split.py {shlex.quote(str(source.source))} OUT`"
+        )
     with source.open(split, ANNOTATIONS) as stream:
         annotations = hashlib.file_digest(stream, "sha256").hexdigest()
     files = hashlib.sha256()

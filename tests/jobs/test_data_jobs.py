@@ -59,3 +59,15 @@ def test_preview_refuses_a_limit_of_none(program):
     SpoilableExport(program.folder / "cars")
     refusal = program.refuses("jobs/preview.py", "cars", "--out", "x", "--limit", 0)
     assert "--limit 0" in refusal
+
+
+def test_split_as_a_person_runs_it(program):
+    program.succeeds("jobs/synthesize.py", "cars", "--images", 9, "--size", 32)
+    text = program.succeeds(
+        "jobs/split.py", "cars", "new cars", "--shares", 0.6, 0.2, 0.2, "--seed", 4
+    )
+    assert text.splitlines()[-1] == "new cars"
+    assert sum(int(line.split()[1]) for line in text.splitlines()[:3]) == 9
+    assert "not an empty folder" in program.refuses("jobs/split.py", "cars", "new cars")
+    refusal = program.refuses("jobs/split.py", "cars", "x", "--shares", 1, 1, 1)
+    assert "the shares are 1 1 1" in refusal
