@@ -202,10 +202,13 @@ def draw_sheet(
     """
     size = view.height, view.width
     pixels = np.asarray(view)
-    views = [("photo", pixels), ("predicted", overlay(pixels, resize_mask(predicted, size)))]
+    nothing = "" if predicted.any() else ": nothing"
+    views = [("photo", pixels)]
+    views.append((f"predicted{nothing}", overlay(pixels, resize_mask(predicted, size))))
     columns = {"predicted": "share"}
     if truth is not None:
-        views.append(("drawn by hand", overlay(pixels, resize_mask(truth, size))))
+        nothing = "" if truth.any() else ": nothing"
+        views.append((f"drawn by hand{nothing}", overlay(pixels, resize_mask(truth, size))))
         columns |= {"drawn": "drawn", "Dice": "dice", "IoU": "iou"}
         named = (("dice", "Dice"), ("iou", "IoU"), ("accuracy", "accuracy"))
         words = ", ".join([words, *(f"{name} {_shown(key, row[key])}" for key, name in named)])

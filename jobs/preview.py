@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
-from cardamage.data.preview import preview
+from cardamage.console import start_logging
+from cardamage.data.preview import Choice, preview
 from cardamage.errors import ConfigError, run_program
 from cardamage.paths import SPLITS
 
@@ -17,16 +19,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a new or empty folder")
     parser.add_argument("--split", choices=SPLITS, help="default: all three")
     parser.add_argument(
-        "--limit",
-        type=int,
-        default=20,
-        help="images of each split, spread evenly; default: %(default)s",
+        "--images", type=int, default=20, metavar="N", help="of each split; default: %(default)s"
     )
+    parser.add_argument(
+        "--choose",
+        choices=get_args(Choice),
+        default="spread",
+        help="spread evenly over the file names (default), at random, or the most damaged first",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the random choice")
     arguments = parser.parse_args()
-    if arguments.limit < 1:
-        raise ConfigError(f"--limit {arguments.limit}: at least one image has to be drawn")
-    splits = [arguments.split] if arguments.split else SPLITS
-    drawn = preview(arguments.source, arguments.out, splits=splits, limit=arguments.limit)
+    start_logging()
+    if arguments.images < 1:
+        raise ConfigError(f"--images {arguments.images}: at least one image has to be drawn")
+    drawn = preview(
+        arguments.source,
+        arguments.out,
+        splits=[arguments.split] if arguments.split else SPLITS,
+        images=arguments.images,
+        choice=arguments.choose,
+        seed=arguments.seed,
+    )
     print(f"{drawn} images in {arguments.out}")
 
 

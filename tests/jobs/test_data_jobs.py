@@ -22,7 +22,7 @@ def test_synthesize_audit_preview(program):
     assert "│ lamp " in text
     assert "scratch" not in text
     printed = program.succeeds(
-        "jobs/preview.py", out, "--out", "seen", "--split", "valid", "--limit", 2
+        "jobs/preview.py", out, "--out", "seen", "--split", "valid", "--images", 2
     )
     assert "1 images in seen" in printed
     assert (program.folder / "seen" / "sheet-valid-001.jpg").is_file()
@@ -55,10 +55,10 @@ def test_a_missing_folder(program):
     assert not (program.folder / "x").exists()
 
 
-def test_preview_refuses_a_limit_of_none(program):
+def test_preview_refuses_to_draw_nothing(program):
     SpoilableExport(program.folder / "cars")
-    refusal = program.refuses("jobs/preview.py", "cars", "--out", "x", "--limit", 0)
-    assert "--limit 0" in refusal
+    refusal = program.refuses("jobs/preview.py", "cars", "--out", "x", "--images", 0)
+    assert "--images 0" in refusal
 
 
 def test_split_as_a_person_runs_it(program):
