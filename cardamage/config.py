@@ -109,6 +109,10 @@ class Data(Section):
             if not categories:
                 raise ValueError(f'class "{class_name}" has no categories; name at least one')
             for category in categories:
+                if seen.get(category) == class_name:
+                    raise ValueError(
+                        f'class "{class_name}" names category "{category}" twice; keep one'
+                    )
                 if category in seen:
                     raise ValueError(
                         f'category "{category}" is in both "{seen[category]}" and '
@@ -254,6 +258,27 @@ class Test(Section):
     """Test images whose predicted maps are kept for the report."""
 
 
+class ContinueFrom(Section):
+    """Start from the weights of another run's checkpoint; the optimiser and the epochs begin anew.
+
+    Model and classes have to be those of the other run.
+    """
+
+    run: Annotated[str, Field(min_length=1)]
+    """The other run: the name of a run directory beside this one, or a path, which has a slash."""
+    checkpoint: Literal["best", "last"] | Annotated[int, Field(ge=1)] = "last"
+    """last or best by its own rule, either once it is trained to its end; or that of an epoch."""
+
+    @field_validator("checkpoint", mode="before")
+    @classmethod
+    def _checkpoint_is_known(cls, value: object) -> object:
+        is_epoch = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if not is_epoch and value not in ("best", "last"):
+            shown = json.dumps(value, default=str)
+            raise ValueError(f"{shown} is no checkpoint; allowed: best, last, or an epoch from 1")
+        return value
+
+
 class Experiment(Section):
     """One experiment: what a YAML file describes."""
 
@@ -265,6 +290,8 @@ class Experiment(Section):
     """Where the images come from and how they are packed."""
     model: Model
     """The network."""
+    continue_from: ContinueFrom | None = None
+    """Start from the weights of another run's checkpoint; left out, from random ones."""
     loss: CrossEntropy = CrossEntropy()
     """What is minimised."""
     optim: Optim
@@ -282,6 +309,15 @@ class Experiment(Section):
                 f"{self.model.name} halves the image three times, so data.image_size must be "
                 f"multiples of 8, not [{height}, {width}]; "
                 f"the nearest is [{max(1, round(height / 8)) * 8}, {max(1, round(width / 8)) * 8}]"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _does_not_continue_itself(self) -> Self:
+        if self.continue_from and self.continue_from.run == self.name:
+            raise ValueError(
+                f'continue_from.run: "{self.name}" is this run itself; name another, or raise '
+                f"train.epochs to train a run further"
             )
         return self
 
@@ -303,6 +339,8 @@ class Experiment(Section):
             del identity["data"][key]
         if self.data.subset == 1 or self.data.subset_by == "name":
             del identity["data"]["subset_by"]  # runs from before the key stay theirs
+        if self.continue_from is None:
+            del identity["continue_from"]  # so that runs from before there was the key stay theirs
         # A list, for the order of the classes is that of their ids, and mappings have none.
         groups = self.data.class_groups.items()
         identity["data"]["classes"] = [{name: list(group)} for name, group in groups]

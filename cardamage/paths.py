@@ -35,6 +35,11 @@ class RunPaths:
         return self.root / "provenance.json"
 
     @property
+    def continued_from(self) -> Path:
+        """The checkpoint of another run that training began with; absent where it was none."""
+        return self.root / "continued_from.json"
+
+    @property
     def metrics(self) -> Path:
         """One row an epoch."""
         return self.root / "metrics.csv"

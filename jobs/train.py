@@ -21,6 +21,7 @@ from cardamage import metrics
 from cardamage.command_line import experiment_parser
 from cardamage.config import Experiment, SegNet, TorchvisionModel
 from cardamage.console import EventLog, Progress, log, start_logging
+from cardamage.continuation import find_source
 from cardamage.data.loader import load
 from cardamage.distributed import check_placement, start_accelerator
 from cardamage.errors import CardamageError, ConfigError, Stopped, run_program
@@ -33,6 +34,7 @@ from cardamage.runs import open_run, resolve
 from cardamage.stages import running
 from cardamage.tally import Tally
 from cardamage.training.clock import EpochClock
+from cardamage.training.continuation import begin_with
 from cardamage.training.losses import Loss, build_loss, check_logits
 from cardamage.training.optim import build_optimizer
 from cardamage.training.plan import StepPlan
@@ -104,6 +106,9 @@ def train(
         if is_main and epochs and training.step == plan.steps_until(epochs):
             # The last start may have been killed after it saved and before it published.
             publish_epoch(run, experiment, training.rows, training.module.state_dict())
+    elif experiment.continue_from:
+        source = find_source(run, experiment, experiment.continue_from)
+        begin_with(source, experiment, training.module, run, is_main=is_main)
 
     events = EventLog(run.events, enabled=is_main)
     last_step = plan.steps_until(settings.epochs)

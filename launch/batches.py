@@ -3,24 +3,24 @@
 One run is pack -> train -> test -> report. Of several runs those with the same dataset share a pack
 job, and each of the other stages is an array with an element a run, cut where the site's arrays
 end. An element of ``test`` waits for the same element of ``train`` alone, so a run that fails ends
-only itself.
+only itself. Runs that continue another one have arrays of their own, which wait for its training.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 from cardamage.paths import RunPaths
 from launch.batch_body import Work
 from launch.plan import RunPlan
 from launch.profiles import SlurmProfile
-from launch.sbatch import BatchJob
+from launch.sbatch import BatchJob, Training
 
 _LARGEST_ARRAY = 1000
 
@@ -96,6 +96,7 @@ def make_batches(
     folder: Path,
     max_array_size: int,
     max_running: int | None = None,
+    continues: Mapping[Path, Path | str] = MappingProxyType({}),
 ) -> Batches:
     """The jobs of runs and studies whose roots are absolute.
 
@@ -108,6 +109,8 @@ def make_batches(
         folder: where the scripts of arrays lie; those of a single run lie in the run.
         max_array_size: an array's indices have to be below it.
         max_running: so many elements of an array may run at once; None for any.
+        continues: by the root of each run that continues another one whose training is still to
+            come: that one's root, or the id of its job where that was queued before.
     """
     jobs: list[BatchJob] = []
     sharers: dict[Path, tuple[RunPaths, ...]] = {}
@@ -126,7 +129,7 @@ def make_batches(
             jobs.append(BatchJob(packs, "pack", works, code, first.run.slurm, label))
             sharers[first.run.root] = others
             before = (("afterok", label),)
-        chunks = list(_cut(group, min(max_array_size, _LARGEST_ARRAY)))
+        chunks = list(_cut(group, min(max_array_size, _LARGEST_ARRAY), continues))
         for index, chunk in enumerate(chunks):
             lone = len(chunk) == 1
             jobs += _of_chunk(
@@ -140,6 +143,7 @@ def make_batches(
                 before=before,
                 limit=None if max_running is None else _share(max_running, len(chunks), index),
             )
+    jobs = _in_order(_joined(jobs, continues))
     for comparison in comparisons:
         root = comparison.study.root
         needs = [job for job in jobs if job.stage == "test" and "parts" not in job.label]
@@ -196,11 +200,50 @@ def _groups(plans: Sequence[RunPlan]) -> list[list[RunPlan]]:
     return list(groups.values())
 
 
-def _cut(group: Sequence[RunPlan], size: int) -> Iterator[Sequence[RunPlan]]:
-    for start in itertools.count(0, size):
-        if start >= len(group):
-            return
-        yield group[start : start + size]
+def _cut(
+    group: Sequence[RunPlan], size: int, continues: Mapping[Path, Path | str]
+) -> Iterator[Sequence[RunPlan]]:
+    """Runs that wait for the same training, or for none, at most ``size`` of them together."""
+    alike: dict[Path | str | None, list[RunPlan]] = {}
+    for plan in group:
+        alike.setdefault(continues.get(plan.run.root), []).append(plan)
+    for plans in alike.values():
+        for start in range(0, len(plans), size):
+            yield plans[start : start + size]
+
+
+def _joined(jobs: Sequence[BatchJob], continues: Mapping[Path, Path | str]) -> list[BatchJob]:
+    """The jobs, those that train made to wait for the training that their runs continue."""
+    trainings = {
+        work.run: Training(job.label, index if job.is_array else None)
+        for job in jobs
+        if job.stage == "train"
+        for index, work in enumerate(job.works)
+    }
+    joined = []
+    for job in jobs:
+        source = continues.get(job.works[0].run) if job.stage == "train" else None
+        if isinstance(source, str):
+            joined.append(replace(job, continues=Training(source, is_queued=True)))
+        else:
+            joined.append(replace(job, continues=trainings[source]) if source else job)
+    return joined
+
+
+def _in_order(jobs: Sequence[BatchJob]) -> list[BatchJob]:
+    """The jobs in their order, but each after those that it waits for."""
+    ordered: dict[str, BatchJob] = {}
+    left = list(jobs)
+    while left:
+        for job in left:
+            waits = {label for _, label in job.after}
+            if job.continues and not job.continues.is_queued:
+                waits.add(job.continues.job)
+            if waits <= ordered.keys():
+                ordered[job.label] = job
+                left.remove(job)
+                break
+    return list(ordered.values())
 
 
 def _share(total: int, chunks: int, index: int) -> int:

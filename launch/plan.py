@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from cardamage import config
 from cardamage.config import Experiment
+from cardamage.continuation import has_begun, source_run
 from cardamage.errors import ConfigError, RunError
 from cardamage.paths import STAGES, RunPaths, StudyPaths
 from cardamage.runs import check_same_run, resolve
@@ -105,12 +106,15 @@ class Plan:
         studies: the studies and sweeps among the configs.
         packed_by: for each run that shares its packed dataset with runs before it, the first of
             them, which really packs.
+        continues: for each run whose training begins with the weights of a run that is trained in
+            the same submission, that run.
     """
 
     plans: tuple[RunPlan, ...]
     complete: tuple[RunPlan, ...]
     studies: tuple[StudyPlan, ...]
     packed_by: Mapping[RunPaths, RunPaths]
+    continues: Mapping[RunPaths, RunPaths] = field(default_factory=dict)
 
     @property
     def comparisons(self) -> tuple[RunPlan, ...]:
@@ -135,6 +139,8 @@ class Plan:
         needs = [(plan.run, upstream) for upstream in job.needs if plan.has(upstream)]
         if stage == "pack" and (first := self.packed_by.get(plan.run)):
             needs.append((first, "pack"))
+        if stage == "train" and (source := self.continues.get(plan.run)):
+            needs.append((source, "train"))
         return tuple(needs)
 
 
@@ -200,11 +206,14 @@ def make_plan(
             experiment, run = resolve(path, overrides, runs_dir)
             claim(run, path)
             plans.append(RunPlan(experiment, run, _jobs(run, stages)))
+    continues = _continues(plans)
+    plans = _sources_first(plans, continues)
     return Plan(
         plans=tuple(plan for plan in plans if plan.jobs),
         complete=tuple(plan for plan in plans if not plan.jobs),
         studies=tuple(studies),
         packed_by=_packed_by(plans),
+        continues=continues,
     )
 
 
@@ -226,6 +235,40 @@ def _packed_by(plans: Sequence[RunPlan]) -> dict[RunPaths, RunPaths]:
             if (packs := first.setdefault(key, plan.run)) != plan.run:
                 packed_by[plan.run] = packs
     return packed_by
+
+
+def _continues(plans: Sequence[RunPlan]) -> dict[RunPaths, RunPaths]:
+    """For each run that continues one which is trained in the same submission, that one."""
+    by_root = {plan.run.root.resolve(): plan for plan in plans if plan.has("train")}
+    found = {}
+    for plan in plans:
+        continued = plan.experiment.continue_from
+        if continued and plan.has("train") and not has_begun(plan.run):
+            source = by_root.get(source_run(plan.run, continued).root.resolve())
+            if source:
+                found[plan.run] = source.run
+    return found
+
+
+def _sources_first(
+    plans: Sequence[RunPlan], continues: Mapping[RunPaths, RunPaths]
+) -> list[RunPlan]:
+    """The runs in their order, but each after the one that it continues.
+
+    Raises:
+        ConfigError: runs continue each other in a circle.
+    """
+    by_run = {plan.run: plan for plan in plans}
+    ordered: dict[RunPaths, RunPlan] = {}
+    for plan in plans:
+        chain = [plan.run]
+        while (source := continues.get(chain[-1])) and source not in ordered:
+            if source in chain:
+                names = " continues ".join(run.root.name for run in (*chain, source))
+                raise ConfigError(f"{names}, so none can be first; change a continue_from.run")
+            chain.append(source)
+        ordered.update((run, by_run[run]) for run in reversed(chain) if run not in ordered)
+    return list(ordered.values())
 
 
 def _claims() -> Callable[[RunPaths, Path], None]:

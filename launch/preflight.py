@@ -26,13 +26,21 @@ _QUICK_BYTES = 16 << 20
 """Annotation files larger than this together take long to read; they are left to the pack stage."""
 
 
-def check(plans: Iterable[RunPlan]) -> None:
+def check(plans: Iterable[RunPlan], *, data_may_come: bool = False) -> list[str]:
     """Check runs; a dataset that several pack is looked into once.
+
+    Args:
+        plans: the runs.
+        data_may_come: let datasets be absent that are still to be packed.
+
+    Returns:
+        The datasets that are absent.
 
     Raises:
         UserError: one cannot run; the message says why and what to do.
     """
     looked_into: set[str] = set()
+    absent: dict[str, None] = {}
     plans = list(plans)
     for plan in plans:
         _check_place(plan.run)
@@ -42,9 +50,14 @@ def check(plans: Iterable[RunPlan]) -> None:
         _check_upstream(plan)
         if plan.has("pack"):
             data = plan.experiment.data
-            if (packing := json.dumps(data.packing())) not in looked_into:
+            if (packing := json.dumps(data.packing())) in looked_into:
+                continue
+            looked_into.add(packing)
+            if data_may_come and data.source != SYNTHETIC and not Path(data.source).exists():
+                absent[data.source] = None
+            else:
                 _check_source(data)
-                looked_into.add(packing)
+    return list(absent)
 
 
 def _check_place(run: RunPaths) -> None:

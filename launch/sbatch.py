@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,30 @@ import submitit
 
 from launch.batch_body import Body, Work
 from launch.profiles import SlurmProfile, SlurmStage
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training of another run, as one that continues it waits for it.
+
+    Attributes:
+        job: the label of its job, or the id of one that was queued before.
+        element: its index in that job, where that is an array of this submission.
+        is_queued: whether ``job`` is an id.
+    """
+
+    job: str
+    element: int | None = None
+    is_queued: bool = False
+
+    def __str__(self) -> str:
+        job = f"job {self.job}" if self.is_queued else self.job
+        return job if self.element is None else f"{job}[{self.element}]"
+
+    def number(self, submitted: Mapping[str, str]) -> str:
+        """The job's id, given those of this submission by label."""
+        job = self.job if self.is_queued else submitted[self.job]
+        return job if self.element is None else f"{job}_{self.element}"
 
 
 @dataclass(frozen=True)
@@ -33,6 +58,7 @@ class BatchJob:
         label: tells its script from others in the folder.
         after: the kind of dependency, such as ``afterok``, by label of the job it waits for.
         max_running: so many elements of an array may run at once; None for any.
+        continues: the training of another run that it waits for as well.
     """
 
     name: str
@@ -43,6 +69,7 @@ class BatchJob:
     label: str
     after: tuple[tuple[str, str], ...] = ()
     max_running: int | None = None
+    continues: Training | None = None
 
     @property
     def script(self) -> Path:

@@ -24,6 +24,7 @@ from cardamage.stages import StageRecord, read_stage, write_stage
 from cardamage.studies import open_study
 from launch import slurm
 from launch.batches import Batches, Comparison, make_batches
+from launch.continuation import queued_training
 from launch.job_queue import ask_queue
 from launch.local import cancel_waiting
 from launch.plan import Plan, RunPlan, StudyPlan
@@ -103,8 +104,22 @@ def plan_submission(
         folder=folder,
         max_array_size=site.max_array_size,
         max_running=max_running,
+        continues=_continues(plan, runs),
     )
     return Submission(both, tuple(studies), profile, cluster, batches)
+
+
+def _continues(plan: Plan, runs: Sequence[RunPlan]) -> dict[Path, Path | str]:
+    """For each run, by its root, the root of that whose training it waits for, or the job's id."""
+    inside = {absolute(run.root): absolute(other.root) for run, other in plan.continues.items()}
+    trained = {each.run.root for each in runs if each.has("train")}
+    found: dict[Path, Path | str] = {}
+    for each in runs:
+        if (other := inside.get(each.run.root)) in trained:
+            found[each.run.root] = other
+        elif each.has("train") and (job := queued_training(each)):
+            found[each.run.root] = job
+    return found
 
 
 def _missing(plan: RunPlan) -> RunPlan:
@@ -213,11 +228,17 @@ def submit(
 
 def dependencies(job: BatchJob) -> str:
     """What a job waits for, in words."""
-    return ", ".join(f"{kind} {label}" for kind, label in job.after) or "nothing"
+    waits = [f"{kind} {label}" for kind, label in job.after]
+    if job.continues:
+        waits.append(f"afterok {job.continues}, which it continues")
+    return ", ".join(waits) or "nothing"
 
 
 def _dependency(job: BatchJob, submitted: Mapping[str, str]) -> str | None:
-    return ",".join(f"{kind}:{submitted[label]}" for kind, label in job.after) or None
+    waits = [f"{kind}:{submitted[label]}" for kind, label in job.after]
+    if job.continues:
+        waits.append(f"afterok:{job.continues.number(submitted)}")
+    return ",".join(waits) or None
 
 
 def _asked(job: BatchJob, profile: SlurmProfile) -> SlurmStage:

@@ -22,7 +22,9 @@ from cardamage.runs import open_run
 from cardamage.stages import read_stage
 from cardamage.studies import is_study, open_study
 from launch.commands import Command, local_commands
+from launch.continuation import check_continued
 from launch.local import Launch, Outcome, run_here
+from launch.outline import outline
 from launch.plan import Node, Plan, RunPlan, choose_stages, make_plan
 from launch.preflight import check
 from launch.profiles import LocalProfile, SlurmProfile, default_profile, load_profile
@@ -39,9 +41,15 @@ def main() -> None:
     profile = load_profile(arguments.cluster)
     stages = choose_stages(arguments.stages)
     plan = make_plan(configs, overrides, arguments.runs_dir, stages)
-    check((*plan.plans, *plan.comparisons))
+    absent = check((*plan.plans, *plan.comparisons), data_may_come=arguments.dry_run)
+    check_continued(plan, may_wait=isinstance(profile, SlurmProfile))
     for study in plan.studies:
         print(study)
+    if arguments.dry_run:
+        for line in outline(plan):
+            print(f"  {line}")
+        for source in absent:
+            print(f"warning: {source} does not exist yet, so it is not checked", file=sys.stderr)
     match profile:
         case _ if not plan.plans and not plan.comparisons:
             return

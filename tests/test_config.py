@@ -223,3 +223,29 @@ def test_hash_is_fixed_for_all_time(experiment: config.Experiment):
     identity: dict[str, Any] = experiment.identity()
     assert list(identity) == ["seed", "data", "model", "loss", "optim", "train"]
     assert experiment.hash() == "9920f9fa7ce49d83"
+
+
+@pytest.mark.parametrize(
+    ("continued", "error"),
+    [
+        ("{run: e2, checkpoint: first}", '"first" is no checkpoint; allowed: best, last, or an'),
+        ("{run: e2, checkpoint: 0}", "0 is no checkpoint; allowed: best, last, or an epoch from 1"),
+        ("{run: e2, checkpoint: true}", "true is no checkpoint"),
+        ("{run: e2, epoch: 3}", "continue_from.epoch: unknown key; allowed here: run, checkpoint"),
+        ("{checkpoint: 3}", "continue_from.run: this key is required"),
+        ("{run: x}", '"x" is this run itself; name another, or raise train.epochs'),
+    ],
+)
+def test_what_cannot_be_continued(continued: str, error: str):
+    with pytest.raises(ConfigError) as caught:
+        parsed(f"continue_from={continued}")
+    assert error in str(caught.value)
+
+
+def test_what_is_continued_is_part_of_a_run(experiment: config.Experiment):
+    last, other = (parsed(f"continue_from={{run: e2, checkpoint: {c}}}") for c in ("last", 3))
+    assert len({experiment.hash(), last.hash(), other.hash()}) == 3
+    assert config.differences(experiment, last) == [
+        "continue_from.run: absent, not e2",
+        "continue_from.checkpoint: absent, not last",
+    ]

@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,10 +17,12 @@ from safetensors import SafetensorError, safe_open
 
 from cardamage.config import Experiment
 from cardamage.console import read_events
+from cardamage.continuation import Origin, read_origin
 from cardamage.data.shards import Manifest, read_manifest
 from cardamage.errors import CheckpointError, RunError
 from cardamage.metrics import HEADLINES
 from cardamage.paths import STAGES, RunPaths, ShardPaths
+from cardamage.picks import Choice
 from cardamage.report.statistics import Estimate, estimates
 from cardamage.results import TestResult, read_result
 from cardamage.selection import best_epoch
@@ -59,7 +61,8 @@ class RunResults:
         metrics: ``metrics.csv``, one row an epoch.
         tested: the test table, one row a checkpoint, columns of numbers only.
         intervals: by epoch, every score on the test split with its 95 % interval.
-        best: the epoch that is best on the validation split by ``test.select_by``.
+        best: the epoch that is best on the validation split by ``test.select_by``; after
+            :meth:`at`, the one asked for.
         result: the test of that epoch, per image.
         shards: the folder of the packed dataset; None when it is not on this machine.
         manifest: what that folder says of itself.
@@ -67,6 +70,8 @@ class RunResults:
         stages: the markers by stage.
         provenance: ``provenance.json``; empty when there is none.
         speed: of training.
+        origin: the checkpoint of another run that training began with, if it was one.
+        is_picked: whether :meth:`at` named the checkpoint.
     """
 
     run: RunPaths
@@ -82,6 +87,8 @@ class RunResults:
     stages: dict[str, StageRecord]
     provenance: dict[str, Any]
     speed: Speed
+    origin: Origin | None = None
+    is_picked: bool = False
 
     @property
     def epochs(self) -> list[int]:
@@ -101,6 +108,36 @@ class RunResults:
     def validation(self, column: str, epoch: int) -> float:
         """A validation score of an epoch."""
         return float(self.metrics[f"val_{column}"][self.epochs.index(epoch)])
+
+    def at(self, checkpoint: Choice | None) -> RunResults:
+        """The same run with another checkpoint in the place of its best.
+
+        Raises:
+            RunError: it has no such checkpoint, or that is not tested.
+        """
+        match checkpoint:
+            case None:
+                return self
+            case "best":
+                epoch = self.best
+            case "last":
+                epoch = self.epochs[-1]
+            case _:
+                epoch = checkpoint
+        if epoch not in self.tested_epochs:
+            listed = ", ".join(map(str, self.tested_epochs))
+            raise RunError(
+                f"{self.run.root} has no tested checkpoint of epoch {epoch}; tested are: {listed}; "
+                f"name one of them, or train and test it further"
+            )
+        path = self.run.test_counts(self.experiment.test.split, epoch)
+        return replace(
+            self,
+            is_picked=True,
+            best=epoch,
+            result=read_result(path),
+            parameters=_count_parameters(self.run.checkpoint(epoch)),
+        )
 
 
 def load_run(run: RunPaths, experiment: Experiment) -> RunResults:
@@ -160,6 +197,7 @@ def load_run(run: RunPaths, experiment: Experiment) -> RunResults:
         stages={stage: read_stage(run, stage) for stage in STAGES},
         provenance=_read_provenance(run.provenance),
         speed=_read_speed(run),
+        origin=read_origin(run),
     )
 
 

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from math import isnan, nan
+from pathlib import PurePath
 
 import numpy as np
 
@@ -108,7 +109,7 @@ def run_report(results: RunResults) -> Report:
         "select_by": select_by,
         "columns": list(HEADLINES),
         "rows": _epoch_rows(results),
-        "class_rows": _class_rows(results),
+        "class_rows": class_rows(results),
         "confusion": _confusion(results),
         "pictures": pictures,
         "provenance": _provenance(results),
@@ -120,9 +121,6 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
     """What the run is, in label and value."""
     experiment = results.experiment
     data, train = experiment.data, experiment.train
-    model: str = experiment.model.name
-    if isinstance(experiment.model, SegNet) and experiment.model.softmax_output:
-        model += " with softmax output"
     source = data.source
     if data.subset < 1:
         which = "first" if data.subset_by == "name" else "stratified"
@@ -136,7 +134,8 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
     if results.epochs[-1] < train.epochs:
         epochs += f" of {train.epochs}"
     pairs = [
-        ("Model", model),
+        ("Model", model_words(results)),
+        ("Continues", continues(results)),
         ("Parameters", f"{results.parameters:,}" if results.parameters is not None else None),
         ("Dataset", source),
         ("Images", counts),
@@ -152,6 +151,13 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
     return [(label, value) for label, value in pairs if value is not None]
 
 
+def model_words(results: RunResults) -> str:
+    """The model, and whether it ends in the study's softmax."""
+    model = results.experiment.model
+    is_softmax = isinstance(model, SegNet) and model.softmax_output
+    return f"{model.name} with softmax output" if is_softmax else model.name
+
+
 def optimiser(results: RunResults) -> str:
     """The optimiser with what is not left at its default, and always its learning rate."""
     section = results.experiment.optim
@@ -161,6 +167,12 @@ def optimiser(results: RunResults) -> str:
         if key not in ("name", "lr") and value != field.default:
             given.append(f"{key.replace('_', ' ')} {value}")
     return f"{section.name}, {', '.join(given)}"
+
+
+def continues(results: RunResults) -> str | None:
+    """The checkpoint of another run that training began with, as in ``e2@5``."""
+    origin = results.origin
+    return f"{PurePath(origin.run).name}@{origin.epoch}" if origin else None
 
 
 def _epoch_rows(results: RunResults) -> list[EpochRow]:
@@ -176,7 +188,8 @@ def _epoch_rows(results: RunResults) -> list[EpochRow]:
     ]
 
 
-def _class_rows(results: RunResults) -> list[ClassRow]:
+def class_rows(results: RunResults) -> list[ClassRow]:
+    """The scores of each class but the background, of the chosen checkpoint."""
     total = results.result.counts.sum(axis=0)
     shares = total.sum(axis=1) / total.sum()
     estimates = results.intervals[results.best]
@@ -232,7 +245,7 @@ def _speed(results: RunResults) -> str | None:
 
 
 def _provenance(results: RunResults) -> list[tuple[str, str]]:
-    known = results.provenance
+    known, origin = results.provenance, results.origin
     git = known.get("git")
     git = git if isinstance(git, dict) else {}
     commit = git.get("commit")
@@ -250,6 +263,12 @@ def _provenance(results: RunResults) -> list[tuple[str, str]]:
         ("Packages", ", ".join(f"{name} {version}" for name, version in versions.items()) or None),
         ("Started", known.get("time")),
         ("Config", f"{results.run.config} (hash {results.experiment.hash()})"),
+        (
+            "Continued from",
+            origin
+            and f"epoch {origin.epoch} of {origin.run} (hash "
+            f"{origin.config_hash}), weights {origin.weights_sha256}",
+        ),
         ("Dataset fingerprint", results.result.fingerprint),
         ("Weights, SHA-256", results.result.weights_sha256),
     ]
