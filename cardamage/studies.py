@@ -17,7 +17,7 @@ class Comparison:
 
     Attributes:
         name: of its folder inside the study's report.
-        runs: the names of the runs, in order.
+        runs: what is compared, in order, as :func:`cardamage.picks.parse_pick` reads it.
     """
 
     name: str

@@ -1,4 +1,7 @@
-"""Report on one run, or compare several: `python jobs/report.py RUN... --out DIR`."""
+"""Report on one run, or compare several: `python jobs/report.py RUN... --out DIR`.
+
+RUN@N, RUN@best and RUN@last compare single checkpoints: `runs/e7@7 runs/e6@2 runs/e6@4`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ if __name__ == "__main__":
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cardamage.command_line import add_runs_dir, split_overrides
@@ -17,19 +20,22 @@ from cardamage.config import Experiment
 from cardamage.console import start_logging
 from cardamage.errors import ConfigError, RunError, run_program
 from cardamage.paths import STAGES, RunPaths, StudyPaths
+from cardamage.picks import Pick, parse_pick
 from cardamage.report.comparison import comparison_report
+from cardamage.report.notices import Notice
 from cardamage.report.page import publish
-from cardamage.report.results import load_run
+from cardamage.report.results import RunResults, load_run
 from cardamage.report.run import run_report
 from cardamage.runs import resolve
 from cardamage.stages import read_stage, require, running
-from cardamage.studies import StudyRecord, is_study, read_study
+from cardamage.studies import Comparison, StudyRecord, is_study, read_study
 
 
 def main() -> None:
     """Parse the command line and report."""
     parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Without --out the report is the run's report stage: training and testing have to "
         "be done. With --out elsewhere it shows how the run stands, also while it trains.",
     )
@@ -37,14 +43,15 @@ def main() -> None:
         "runs",
         nargs="+",
         metavar="RUN",
-        help="a run directory or its YAML file, or the folder of one study; then key=value, as in "
-        "test.select_by=loss",
+        help="a run directory or its YAML file, with @N, @best or @last a single checkpoint to "
+        "compare; or the folder of one study; then key=value, as in test.select_by=loss",
     )
     parser.add_argument("--out", type=Path, help="folder of the report; default: RUN/report")
     add_runs_dir(parser)
     arguments = parser.parse_intermixed_args()
     start_logging()
     targets, overrides = split_overrides(arguments.runs)
+    picks = [pick_of(target) for target in targets]
     if overrides and len(targets) > 1:
         raise ConfigError(
             f"{overrides[0]} cannot be laid over {len(targets)} runs at once; leave it out, or "
@@ -53,13 +60,23 @@ def main() -> None:
     if len(targets) == 1 and is_study(targets[0]):
         print(report_study(StudyPaths(targets[0])))
         return
-    runs = [find_run(target, overrides, arguments.runs_dir) for target in targets]
-    match runs:
-        case [(experiment, run)]:
+    found = [find_run(Path(pick.run), overrides, arguments.runs_dir) for pick in picks]
+    match picks:
+        case [pick] if pick.checkpoint is None:
+            ((experiment, run),) = found
             page = report_one(experiment, run, arguments.out)
         case _:
-            page = report_several(runs, arguments.out)
+            page = report_several(found, picks, arguments.out)
     print(page)
+
+
+def pick_of(target: Path) -> Pick:
+    """What a word of the command line means; a folder or file of that name comes first.
+
+    Raises:
+        ConfigError: what stands behind the @ is no checkpoint.
+    """
+    return Pick(str(target)) if target.exists() else parse_pick(str(target))
 
 
 def report_one(experiment: Experiment, run: RunPaths, out: Path | None) -> Path:
@@ -79,19 +96,27 @@ def report_one(experiment: Experiment, run: RunPaths, out: Path | None) -> Path:
     return page
 
 
-def report_several(runs: Sequence[tuple[Experiment, RunPaths]], out: Path | None) -> Path:
-    """Compare several runs.
+def report_several(
+    runs: Sequence[tuple[Experiment, RunPaths]], picks: Sequence[Pick], out: Path | None
+) -> Path:
+    """Compare several runs, or single checkpoints.
 
     Raises:
         UserError: there is nowhere to write to, or a run cannot be reported on.
     """
     if out is None:
         raise ConfigError("a comparison of several runs needs a folder: add --out DIR")
-    roots = [run.root.resolve() for _, run in runs]
-    if twice := next((root for root in roots if roots.count(root) > 1), None):
-        raise ConfigError(f"{twice} is given twice; name each run once")
-    loaded = [load_run(run, experiment) for experiment, run in runs]
-    return publish(comparison_report(loaded), out)
+    loaded: dict[Path, RunResults] = {}
+    chosen: list[RunResults] = []
+    for (experiment, run), pick in zip(runs, picks, strict=True):
+        root = run.root.resolve()
+        if root not in loaded:
+            loaded[root] = load_run(run, experiment)
+        results = loaded[root].at(pick.checkpoint)
+        if any(other.best == results.best and other.run == results.run for other in chosen):
+            raise ConfigError(f"{pick} is given twice; name each run and each checkpoint once")
+        chosen.append(results)
+    return publish(comparison_report(chosen), out)
 
 
 def report_study(study: StudyPaths) -> Path:
@@ -107,17 +132,37 @@ def report_study(study: StudyPaths) -> Path:
         for name in record.runs:
             experiment, run = resolve(study.run(name).root)
             loaded[name] = load_run(run, experiment)
-        pages = {
-            comparison.name: publish(
-                comparison_report([loaded[name] for name in comparison.runs]),
-                study.comparison(comparison.name),
-            )
-            for comparison in record.compare
-        }
+        pages = {}
+        for comparison in record.compare:
+            chosen, notes = pick_results(loaded, comparison)
+            page = publish(comparison_report(chosen, notes), study.comparison(comparison.name))
+            pages[comparison.name] = page
         page = publish(comparison_report(list(loaded.values())), study.report)
         output["page"] = str(page)
         output["comparisons"] = {name: str(path) for name, path in pages.items()}
     return page
+
+
+def pick_results(
+    loaded: Mapping[str, RunResults], comparison: Comparison
+) -> tuple[list[RunResults], list[Notice]]:
+    """What a study's comparison compares, and where that is not what its file asks for.
+
+    The file is written for the epochs in it. Where the runs were made shorter, the last epoch there
+    is takes the place of one behind it, and is compared once.
+    """
+    chosen: list[RunResults] = []
+    notes: list[Notice] = []
+    for asked in map(parse_pick, comparison.runs):
+        results = loaded[asked.run]
+        pick = asked.within(results.experiment.train.epochs)
+        if pick != asked:
+            text = f"{pick} stands for {asked}, as {pick.run} ends with epoch {pick.checkpoint}."
+            notes.append(Notice("note", text))
+        found = results.at(pick.checkpoint)
+        if all((other.run, other.best) != (found.run, found.best) for other in chosen):
+            chosen.append(found)
+    return chosen, notes
 
 
 def check_tested(study: StudyPaths, record: StudyRecord) -> None:

@@ -17,6 +17,7 @@ from cardamage import config
 from cardamage.complaints import explain
 from cardamage.config import Experiment, Section
 from cardamage.errors import ConfigError
+from cardamage.picks import parse_pick
 from cardamage.yaml12 import read_mapping
 
 MAX_RUNS = 1000
@@ -78,12 +79,12 @@ class StudyExperiment(Section):
 
 
 class StudyComparison(Section):
-    """A report that compares some runs of a study."""
+    """A report that compares some runs of a study, or single checkpoints of them."""
 
     name: Name
     """The folder inside the study's report."""
     runs: Annotated[list[str], Field(min_length=2)]
-    """Which experiments of the study, in order."""
+    """Which experiments, in order: e6 is the best checkpoint, e6@2, e6@best, e6@last that one."""
 
 
 class StudyFile(Section):
@@ -115,14 +116,18 @@ class StudyFile(Section):
         for comparison in self.compare:
             if names.count(comparison.name) > 1:
                 raise ValueError(f'compare has two of the name "{comparison.name}"; rename one')
-            for run in comparison.runs:
+            for text in comparison.runs:
+                try:
+                    run = parse_pick(text).run
+                except ConfigError as error:
+                    raise ValueError(f'compare: "{comparison.name}": {error}') from None
                 if run not in self.experiments:
                     raise ValueError(
                         f'compare: "{comparison.name}" compares "{run}", which is none of the '
                         f"experiments: {', '.join(self.experiments)}"
                     )
-                if comparison.runs.count(run) > 1:
-                    raise ValueError(f'compare: "{comparison.name}" has "{run}" twice; keep one')
+                if comparison.runs.count(text) > 1:
+                    raise ValueError(f'compare: "{comparison.name}" has "{text}" twice; keep one')
         return self
 
 
@@ -134,7 +139,8 @@ class Study:
         name: of the study and its folder.
         source: its file.
         experiments: in order; the name of each is that of its run directory.
-        compare: the names of the runs of each further report, by the report's name.
+        compare: what each further report compares, as :func:`cardamage.picks.parse_pick` reads it,
+            by the report's name.
     """
 
     name: str
@@ -189,6 +195,7 @@ def expand(path: Path, values: Mapping[str, Any], overrides: Sequence[str] = ())
             )
         except ConfigError as error:
             raise ConfigError(f"{path}: run {name}: {error}") from None
+    _check_epochs(path, experiments, compare, overrides)
     return Study(file.name, path, tuple(experiments), compare)
 
 
@@ -197,6 +204,29 @@ def json_schema() -> str:
     schema = TypeAdapter(SweepFile | StudyFile).json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return json.dumps(schema, indent=2) + "\n"
+
+
+def _check_epochs(
+    path: Path,
+    experiments: Sequence[Experiment],
+    compare: Mapping[str, Sequence[str]],
+    overrides: Sequence[str],
+) -> None:
+    """Refuse to compare an epoch that the file itself does not ask for.
+
+    Where the command line makes runs shorter, the last epoch there is takes its place.
+    """
+    if any(override.partition("=")[0] in ("train", "train.epochs") for override in overrides):
+        return
+    epochs = {experiment.name: experiment.train.epochs for experiment in experiments}
+    for name, texts in compare.items():
+        for pick in map(parse_pick, texts):
+            if pick.within(epochs[pick.run]) != pick:
+                raise ConfigError(
+                    f'{path}: compare: "{name}" has {pick}, but {pick.run} is trained for '
+                    f"{epochs[pick.run]} epochs; name one of them, {pick.run}@best or "
+                    f"{pick.run}@last"
+                )
 
 
 def _read_base(path: Path, where: Path) -> dict[str, Any]:

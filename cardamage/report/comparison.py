@@ -10,13 +10,17 @@ from typing import Any
 
 from cardamage.metrics import HEADLINES
 from cardamage.report import figures, wording
-from cardamage.report.notices import comparison_notices, run_notices
+from cardamage.report.notices import Notice, comparison_notices, run_notices
 from cardamage.report.page import Illustration, Report, pngs, render
 from cardamage.report.panels import drawn_scores
 from cardamage.report.results import RunResults
-from cardamage.report.run import optimiser
+from cardamage.report.run import ClassRow, class_rows, continues, model_words, optimiser
+from cardamage.report.side_by_side import compared_pictures, compared_sheet_png
 from cardamage.report.statistics import Estimate, comparable, paired_differences
 from cardamage.selection import rule
+
+_CHOSEN = "Each run enters with the epoch that is best by its own rule on the validation split."
+_PICKED = "The checkpoints were named; each label ends in its epoch."
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,29 @@ class Rival:
     differences: list[Estimate]
 
 
-def comparison_report(runs: Sequence[RunResults]) -> Report:
-    """Render the comparison of several runs.
+@dataclass(frozen=True)
+class ClassLines:
+    """A class and, for each run, the scores of that class in its chosen checkpoint."""
+
+    name: str
+    rgb: tuple[int, int, int]
+    lines: list[ClassRow]
+
+
+def comparison_report(runs: Sequence[RunResults], notes: Sequence[Notice] = ()) -> Report:
+    """Render the comparison of several runs, each with its chosen checkpoint.
 
     Which run leads is decided as the epoch of each run is: by the validation score of the first
-    run's rule, never by the test split.
+    run's rule, never by the test split. Where a checkpoint was named (:meth:`RunResults.at`), the
+    curves over the epochs are left out: a run may then be there several times.
+
+    Args:
+        runs: what is compared.
+        notes: what else has to be said.
+
+    Raises:
+        DataError: a shard is damaged.
+        RunError: kept maps do not fit the shards.
     """
     labels = labels_of(runs)
     select_by = runs[0].experiment.test.select_by
@@ -68,7 +90,13 @@ def comparison_report(runs: Sequence[RunResults]) -> Report:
         figures.compared_curves(runs, labels, test=True, wide=False),
         f"Test curves of {named} for {listed}.",
     )
-    notices = comparison_notices(runs, labels)
+    is_picked = any(results.is_picked for results in runs)
+    illustrations = [scores] if is_picked else [scores, validation, tests]
+    pictures = compared_pictures(runs)
+    files = pngs(illustrations)
+    if pictures:
+        files["pictures"] = compared_sheet_png(pictures, labels, runs[0].result.class_names)
+    notices = [*comparison_notices(runs, labels), *notes]
     is_fair = all(notice.level != "warning" for notice in notices)
     splits = {results.experiment.test.split for results in runs}
     rivals, unpaired = _rivals(runs, labels, leader)
@@ -76,6 +104,8 @@ def comparison_report(runs: Sequence[RunResults]) -> Report:
     context = {
         "title": f"Comparison of {listed}",
         "labels": labels,
+        "is_picked": is_picked,
+        "entering": _PICKED if is_picked else _CHOSEN,
         "leader": labels[leader],
         "rule": rule(select_by),
         "select_by": select_by,
@@ -94,14 +124,15 @@ def comparison_report(runs: Sequence[RunResults]) -> Report:
             RunRow(
                 label=label,
                 colour=figures.run_colour(number),
-                words=f"{results.experiment.model.name}, {optimiser(results)}; "
-                f"epoch {results.best} of {len(results.epochs)}",
+                words=_words(results),
                 validation=_validation(results, select_by),
                 estimates=[results.intervals[results.best][column] for column in HEADLINES],
                 is_leader=is_fair and number == leader,
             )
             for number, (label, results) in enumerate(zip(labels, runs, strict=True))
         ],
+        "classes": _class_lines(runs),
+        "pictures": pictures,
         "rivals": rivals,
         "unpaired": unpaired,
         "images": runs[leader].images,
@@ -111,20 +142,24 @@ def comparison_report(runs: Sequence[RunResults]) -> Report:
             f"python jobs/predict.py {shlex.quote(str(runs[leader].run.root))} --images PHOTOS "
             f"--checkpoint {runs[leader].best} --out OUT"
         ),
-        "scores": scores,
-        "validation": validation,
-        "tests": tests,
+        "illustrations": {illustration.name: illustration for illustration in illustrations},
     }
-    return render("comparison", context, pngs([scores, validation, tests]))
+    return render("comparison", context, files)
 
 
 def labels_of(runs: Sequence[RunResults]) -> list[str]:
-    """What each run is called: the name of its directory, or the whole path where two are equal."""
-    names = [results.run.root.resolve().name for results in runs]
-    return [
-        name if names.count(name) == 1 else str(results.run.root)
-        for name, results in zip(names, runs, strict=True)
-    ]
+    """What each run is called: the name of its directory, or the whole path where two are equal.
+
+    The epoch follows where the checkpoint was named, as in ``e6@2``.
+    """
+    roots = {results.run.root.resolve() for results in runs}
+    names = [root.name for root in roots]
+    labels = []
+    for results in runs:
+        name = results.run.root.resolve().name
+        label = name if names.count(name) == 1 else str(results.run.root)
+        labels.append(f"{label}@{results.best}" if results.is_picked else label)
+    return labels
 
 
 def leading(runs: Sequence[RunResults], select_by: str) -> int:
@@ -166,6 +201,24 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = str(value)
     return flat
+
+
+def _words(results: RunResults) -> str:
+    """What a run is, in small print."""
+    words = f"{model_words(results)}, {optimiser(results)}; epoch {results.best} of "
+    words += str(len(results.epochs))
+    return f"{words}, continues {source}" if (source := continues(results)) else words
+
+
+def _class_lines(runs: Sequence[RunResults]) -> list[ClassLines]:
+    """Each class with the scores of every run; none where the runs have other classes."""
+    names = runs[0].result.class_names
+    if any(results.result.class_names != names for results in runs):
+        return []
+    tables = [class_rows(results) for results in runs]
+    return [
+        ClassLines(lines[0].name, lines[0].rgb, list(lines)) for lines in zip(*tables, strict=True)
+    ]
 
 
 def _validation(results: RunResults, select_by: str) -> float:

@@ -110,12 +110,19 @@ def contact_sheet_png(pictures: Sequence[Picture], class_names: Sequence[str]) -
     """All pictures on one sheet as PNG: a row each, under a legend."""
     rows = [
         [
-            (picture.stem, _enlarged(picture.photo)),
-            ("truth", _enlarged(picture.truth)),
-            (f"prediction, Dice {score(picture.dice)}", _enlarged(picture.prediction)),
+            (picture.stem, enlarged(picture.photo)),
+            ("truth", enlarged(picture.truth)),
+            (f"prediction, Dice {score(picture.dice)}", enlarged(picture.prediction)),
         ]
         for picture in pictures
     ]
+    return sheet_png(rows, class_names)
+
+
+def sheet_png(
+    rows: Sequence[Sequence[tuple[str, Image.Image]]], class_names: Sequence[str]
+) -> bytes:
+    """Rows of pictures under their titles as PNG, a legend above them."""
     sheet, key = contact_sheet(rows), legend(class_names)
     whole = Image.new("RGB", (max(sheet.width, key.width), key.height + sheet.height), "white")
     whole.paste(key, (0, 0))
@@ -125,7 +132,7 @@ def contact_sheet_png(pictures: Sequence[Picture], class_names: Sequence[str]) -
     return stream.getvalue()
 
 
-def _enlarged(image: NDArray[np.uint8]) -> Image.Image:
+def enlarged(image: NDArray[np.uint8]) -> Image.Image:
     """A picture at least ``_MIN_SIDE`` wide and high, each pixel a square of pixels."""
     picture = Image.fromarray(image)
     times = -(-_MIN_SIDE // min(picture.size))

@@ -66,6 +66,7 @@ def test_several_runs_are_compared(program, run, tmp_path):
     assert {p.name for p in out.iterdir()} == {
         "index.html",
         "summary.md",
+        "pictures.png",
         "scores.png",
         "tests.png",
         "validation.png",
@@ -80,6 +81,43 @@ def test_several_runs_need_a_folder(program, run, tmp_path):
 
 def test_a_run_given_twice_is_refused(program, run):
     assert "given twice" in program.refuses("jobs/report.py", run.root, run.root, "--out", "o")
+
+
+def test_single_checkpoints_are_compared(program, run, tmp_path):
+    make_run(tmp_path / "runs" / "other", epochs=2, images=4, level=0.4)
+    others = tmp_path / "runs" / "other"
+    out = program.folder / "out"
+
+    program.succeeds(
+        "jobs/report.py", f"{run.root}@2", f"{others}@1", f"{others}@last", "--out", out
+    )
+
+    summary = (out / "summary.md").read_text()
+    assert all(f"| {label} | unet2" in summary for label in ("unet2@2", "other@1", "other@2"))
+
+
+@pytest.mark.parametrize(
+    ("picks", "error"),
+    [
+        (("{run}@3", "{run}@1"), "no tested checkpoint of epoch 3; tested are: 1, 2; name one"),
+        (("{run}@first", "{run}@1"), '"first" is no checkpoint; write'),
+        (("{run}@2", "{run}@last"), "@last is given twice; name each run and each checkpoint once"),
+        (("gone@2", "{run}@1"), "gone: there is no such config"),
+    ],
+)
+def test_checkpoints_that_are_not_there(program, run, picks, error):
+    words = [pick.format(run=run.root) for pick in picks]
+
+    assert error in program.refuses("jobs/report.py", *words, "--out", "out")
+    assert not (program.folder / "out").exists()
+
+
+def test_a_folder_with_an_at_in_its_name_is_that_folder(program, tmp_path):
+    run = make_run(tmp_path / "runs" / "unet@2", epochs=2, images=4)
+
+    page = program.succeeds("jobs/report.py", run.root, "--out", program.folder / "out")
+
+    assert page.splitlines()[-1].endswith("index.html")
 
 
 def test_overrides_over_several_runs_are_refused(program, run, tmp_path):
@@ -187,3 +225,16 @@ def test_a_study_whose_run_is_gone_is_refused(program, study):
     assert "1 of 3 runs of study are not tested: e2 (pack waiting)" in program.refuses(
         "jobs/report.py", study.root
     )
+
+
+def test_a_study_that_was_made_shorter_compares_the_last_epochs_there_are(program, study):
+    # The file asks for epochs 7 and 2 of e1 and 9 of e2; each run has 2.
+    wanted = Comparison("checkpoints", ("e1@7", "e1@2", "e2@9", "e3@1"))
+    open_study(study, StudyRecord("study", "study.yaml", ("e1", "e2", "e3"), (wanted,)))
+
+    program.succeeds("jobs/report.py", study.root)
+
+    summary = (study.comparison("checkpoints") / "summary.md").read_text()
+    assert "# Comparison of 3 checkpoints" in summary
+    assert "e1@2 stands for e1@7, as e1 ends with epoch 2." in summary
+    assert "e2@2 stands for e2@9, as e2 ends with epoch 2." in summary

@@ -213,11 +213,33 @@ def changed(**parts: Any) -> str:
             'compare: "a" compares "e9", which is none',
         ),
         (changed(compare=[{"name": "a", "runs": ["e1", "e1"]}]), 'compare: "a" has "e1" twice'),
+        (
+            changed(compare=[{"name": "a", "runs": ["e1@1", "e1@x"]}]),
+            'compare: "a": "e1@x": "x" is no checkpoint; write e1@best',
+        ),
+        (changed(compare=[{"name": "a", "runs": ["e1", "e9@1"]}]), 'compare: "a" compares "e9"'),
     ],
 )
 def test_wrong_studies(folder: Path, text: str, error: str):
     with pytest.raises(ConfigError, match=f"file.yaml: {error}"):
         expanded(folder, text)
+
+
+CHECKPOINTS = STUDY + "  - {name: single, runs: [e2@4, e2@best, e1@2, e3]}\n"
+
+
+def test_single_checkpoints_are_compared(folder: Path):
+    (folder / "more").mkdir()
+    (folder / "more/other.yaml").write_text(BASE)
+    study = expanded(folder, CHECKPOINTS)
+    assert study.compare["single"] == ("e2@4", "e2@best", "e1@2", "e3")
+    with pytest.raises(ConfigError, match=r'"single" has e1@3, but e1 is trained for 2 epochs; na'):
+        expanded(folder, CHECKPOINTS.replace("e1@2", "e1@3"))
+    # Where the command line makes runs shorter, the last epoch there is takes its place.
+    expanded(folder, CHECKPOINTS, "train.epochs=1")
+    expanded(folder, CHECKPOINTS, "train={epochs: 1}")
+    with pytest.raises(ConfigError, match="e1 is trained for 2 epochs"):
+        expanded(folder, CHECKPOINTS.replace("e1@2", "e1@3"), "seed=3")
 
 
 def test_two_comparisons_of_one_name(folder: Path):

@@ -7,8 +7,12 @@ import pytest
 from finished_runs import make_run
 
 from cardamage import config
+from cardamage.continuation import Source, write_origin
+from cardamage.errors import RunError
+from cardamage.metrics import dice_iou_per_image
 from cardamage.paths import RunPaths
 from cardamage.report import comparison
+from cardamage.report.notices import Notice
 from cardamage.report.results import load_run
 
 
@@ -127,5 +131,78 @@ def test_names_are_shown_and_never_run(runs):
 
 
 def test_figures_lie_beside_it(report):
-    assert sorted(report.figures) == ["scores", "tests", "validation"]
+    assert sorted(report.figures) == ["pictures", "scores", "tests", "validation"]
     assert all(f"({name}.png)" in report.summary for name in report.figures)
+
+
+@pytest.fixture(scope="module")
+def picked(runs):
+    weak, strong = runs
+    return [strong.at(5), weak.at(2), weak.at(4)]
+
+
+def test_single_checkpoints_are_compared_under_their_epochs(picked):
+    report = comparison.comparison_report(picked)
+
+    assert comparison.labels_of(picked) == ["strong@5", "weak@2", "weak@4"]
+    assert "<h1>strong@5 leads</h1>" in report.page
+    assert "Comparison of 3 checkpoints" in report.page
+    assert "on the same 10 images" in report.page
+    for results, label in zip(picked, ("strong@5", "weak@2", "weak@4"), strict=True):
+        dice = results.tested["dice"][results.best - 1]
+        (row,) = (r for r in report.summary.splitlines() if r.startswith(f"| {label} | unet2"))
+        assert f"epoch {results.best} of" in row
+        assert f" {dice:.3f} (" in row
+    assert sorted(report.figures) == ["pictures", "scores"]  # no curve, which weak would have twice
+
+
+def test_differences_of_checkpoints_are_those_of_their_own_tests(picked, runs):
+    strong, early, late = picked
+    (first, second), unpaired = comparison._rivals(picked, ["a", "b", "c"], 0)
+
+    assert unpaired == []
+    for rival, results in ((first, early), (second, late)):
+        loss = np.mean(strong.result.loss) - np.mean(results.result.loss)
+        assert rival.differences[0].value == pytest.approx(loss)
+    assert (early.result.epoch, late.result.epoch) == (2, 4)
+    assert runs[0].result.epoch == runs[0].best  # what they were picked from is as it was
+
+
+def test_best_and_last_are_checkpoints_too(runs):
+    weak, _ = runs
+
+    assert weak.at(None) is weak
+    assert (weak.at("best").best, weak.at("best").is_picked) == (weak.best, True)
+    assert weak.at("last").best == 4
+
+
+def test_a_checkpoint_that_is_not_there_is_refused_with_those_that_are(runs):
+    with pytest.raises(RunError, match=r"no tested checkpoint of epoch 5; tested are: 1, 2, 3, 4;"):
+        runs[0].at(5)
+
+
+def test_every_class_and_the_same_images_are_set_side_by_side(picked):
+    report = comparison.comparison_report(picked)
+
+    assert report.summary.count("| scratch |") == 3
+    assert report.page.count("predicts on door") == 9  # 3 images kept, 3 checkpoints
+    dice = dice_iou_per_image(picked[1].result.counts)[0][picked[1].result.map_samples[0]]
+    assert f"<b>weak@2</b> Dice {dice:.3f}" in report.page
+
+
+def test_many_runs_are_compared_without_pictures(runs):
+    many = [runs[0].at(epoch) for epoch in (1, 2, 3, 4)] + [runs[1].at(e) for e in (1, 2, 3)]
+
+    assert "pictures" not in comparison.comparison_report(many).figures
+    assert "pictures" in comparison.comparison_report(many[:6]).figures
+
+
+def test_notes_and_what_a_run_continues_are_said(runs, tmp_path):
+    run = make_run(tmp_path / "more", epochs=5)
+    source = Source(RunPaths(tmp_path / "e2"), config.load(run.config), 3)
+    write_origin(run, source, "ab" * 32)
+
+    report = comparison.comparison_report([runs[1], load(run)], [Notice("note", "Cut short.")])
+
+    assert "Cut short." in report.page
+    assert "epoch 5 of 5, continues e2@3" in report.page
