@@ -29,8 +29,8 @@ from cardamage.metrics import scores
 from cardamage.predict import ClassMap
 from cardamage.tables import Row
 
-_VIEW_SIDE_PX = 640
-"""Longest side of a photo on its sheet."""
+_VIEW_SIDE_PX, _WIDE_VIEW_PX = 640, 844
+"""Longest side of a photo on its sheet, and of a wide one, which has the sheet's width to itself."""
 
 _NARROWEST_VIEW_PX = 240
 """A narrower photo gets margins on its sheet, so that its title fits."""
@@ -83,7 +83,7 @@ def prepare(photo: Photo, image_size: tuple[int, int]) -> Prepared:
         DataError: it cannot be read.
     """
     image = read_photo(photo)
-    scale = _VIEW_SIDE_PX / max(image.size)
+    scale = (_WIDE_VIEW_PX if _is_wide(image) else _VIEW_SIDE_PX) / max(image.size)
     view_size = max(1, round(image.height * scale)), max(1, round(image.width * scale))
     pixels = np.asarray(resize_image(image, image_size))
     return Prepared(photo, image.size, pixels, resize_image(image, view_size))
@@ -218,14 +218,18 @@ def draw_sheet(
         if i == 0 or row[f"share[{name}]"] or row.get(f"drawn[{name}]")
     ]
     cells = [(name, _widened(Image.fromarray(shown))) for name, shown in views]
-    wide = view.width > 2 * view.height
-    panels = contact_sheet([[cell] for cell in cells] if wide else [cells], title_px=_TITLE_PX)
+    grid = [[cell] for cell in cells] if _is_wide(view) else [cells]
+    panels = contact_sheet(grid, title_px=_TITLE_PX)
     width = max(panels.width, _NARROWEST_SHEET_PX)
     return stacked(
         heading(str(row["image"]), words, width_px=width),
         panels,
         class_table(list(columns), table, width_px=width),
     )
+
+
+def _is_wide(image: Image.Image) -> bool:
+    return image.width > 2 * image.height
 
 
 def _shown(key: str, value: float | str) -> str:
