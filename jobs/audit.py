@@ -60,8 +60,9 @@ def _print(result: Audit, *, classes: bool) -> None:
         console.print("Nothing is wrong.")
     for finding in result.findings:
         severity = (f"{finding.severity:9}", _STYLES[finding.severity])
-        console.print(Text.assemble(severity, finding.message), soft_wrap=True)
-        for example in finding.examples[1:]:
+        text = Text.assemble(severity, (f"{finding.kind}: ", "bold"), finding.message)
+        console.print(text, soft_wrap=True)
+        for example in finding.examples[1:] if finding.severity != "note" else ():
             console.print(Text(f"{'':10}also {example}", style="dim"), soft_wrap=True)
 
 

@@ -162,6 +162,10 @@ def refusal(*overrides: str) -> str:
             'data: category "dent" is in both "a" and "b"; keep one',
         ),
         (
+            "data.classes={a: [dent, dent]}",
+            'data: class "a" names category "dent" twice; keep one',
+        ),
+        (
             "data.drop=[dent]",
             'data: category "dent" is in both "drop" and "dent"; keep one',
         ),
