@@ -29,7 +29,7 @@ def refusal(*overrides: str) -> str:
             "optims.lr=1",
             (
                 'optims: unknown key (did you mean "optim"?); allowed here: '
-                "name, seed, data, model, loss, optim, train, test"
+                "name, seed, data, model, continue_from, loss, optim, train, test"
             ),
         ),
         (

@@ -10,8 +10,9 @@ from cardamage.data.copies import Photo, same_bytes, same_look, same_stem
 from cardamage.data.findings import Findings
 from cardamage.data.source import shown
 
-TINY_PX = 32
-"""An image with a shorter side is called tiny: the networks halve it three times or more."""
+TINY_PX = 16
+"""An image with a shorter side is called tiny: halved three times, as the networks do, no pixel or
+one is left of it."""
 
 # "It includes 1,234 images.", "The dataset includes 1234 images."
 _PROMISE = re.compile(r"\bincludes ([0-9][0-9,]{0,11}) images\b")

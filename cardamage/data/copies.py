@@ -128,25 +128,30 @@ class _Ties:
 
 
 def _alike(photos: Sequence[Photo]) -> Iterable[tuple[int, int]]:
-    """Pairs of positions whose looks differ in few bits.
+    """Pairs of positions whose looks differ in few bits; of equal ones only those with the first.
 
     Two looks that differ in n bits agree in at least one of n + 1 parts, so only those that share a
     part are compared.
     """
     parts = _SAME_LOOK_BITS + 1
     width = -(-_BITS // parts)
-    sharing: dict[tuple[int, int], list[int]] = {}
+    first: dict[int, int] = {}
+    sharing: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for number, photo in enumerate(photos):
-        if photo.look is None:
+        look = photo.look
+        if look is None:
             continue
+        if look in first:
+            yield first[look], number
+            continue
+        first[look] = number
         for part in range(parts):
-            piece = photo.look >> part * width & (1 << width) - 1
+            piece = look >> part * width & (1 << width) - 1
             before = sharing.setdefault((part, piece), [])
-            for other in before:
-                look = photos[other].look
-                if look is not None and (look ^ photo.look).bit_count() <= _SAME_LOOK_BITS:
-                    yield other, number
-            before.append(number)
+            for other, number_of_other in before:
+                if (look ^ other).bit_count() <= _SAME_LOOK_BITS:
+                    yield number_of_other, number
+            before.append((look, number))
 
 
 def _grouped(pairs: Iterable[tuple[Hashable, Photo]]) -> list[list[Photo]]:

@@ -80,7 +80,7 @@ _WARNINGS = {
         "the export does not have as many images as it says",
         "download or export it again",
     ),
-    "tiny image": ("an image is under 32 pixels high or wide", "it shows little; leave it out"),
+    "tiny image": ("an image is under 16 pixels high or wide", "it shows little; leave it out"),
     "EXIF orientation": (
         "an image is stored turned or mirrored, as its EXIF orientation says",
         "it is put upright unless only the stored size fits; see jobs/preview.py",
