@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from cardamage.outlines import Corner, outlines
+from cardamage.outlines import Corner, outlines, simplify
 
 
 @dataclass(frozen=True)
@@ -55,31 +55,42 @@ class PhotoInstances:
     instances: Sequence[Instance]
 
 
-def find_instances(ids: NDArray[np.uint8], confidence: NDArray[np.uint8]) -> list[Instance]:
+def find_instances(
+    ids: NDArray[np.uint8], confidence: NDArray[np.uint8], *, simplify_px: float = 0
+) -> list[Instance]:
     """Every region that is not background, by class id, then from the top.
 
     Args:
         ids: class ids, uint8 (H, W).
         confidence: the probability of that class in each pixel, in 255ths, uint8 (H, W).
+        simplify_px: leave corners of the outlines out, which then stray by this at most; box and
+            area are those of what is left. A region that would be lost keeps its corners.
     """
     found = []
     for class_id in range(1, int(ids.max()) + 1):
-        for polygon in outlines(ids == class_id):
-            x, y = np.array(polygon).T
-            left, top, right, bottom = int(x.min()), int(y.min()), int(x.max()), int(y.max())
-            flat = np.stack([x - left, y - top], axis=1).astype(np.float64).ravel()
-            (rle,) = coco_mask.frPyObjects([flat], bottom - top, right - left)
-            pixels = confidence[top:bottom, left:right][coco_mask.decode(rle) == 1]
-            found.append(
-                Instance(
-                    class_id=class_id,
-                    polygon=polygon,
-                    box=(left, top, right - left, bottom - top),
-                    area=pixels.size,
-                    score=float(pixels.mean()) / 255,
-                )
-            )
+        for outline in outlines(ids == class_id):
+            polygon, (box, region) = outline, _drawn(outline)
+            left, top, width, height = box
+            score = confidence[top : top + height, left : left + width][region].mean() / 255
+            if simplify_px:
+                fewer = simplify(outline, simplify_px)
+                fewer_box, fewer_region = _drawn(fewer)
+                if fewer_region.any():
+                    polygon, box, region = fewer, fewer_box, fewer_region
+            area = int(np.count_nonzero(region))
+            found.append(Instance(class_id, polygon, box, area, float(score)))
     return found
+
+
+def _drawn(polygon: Sequence[Corner]) -> tuple[tuple[int, int, int, int], NDArray[np.bool_]]:
+    """A polygon's box, and in it the polygon's pixels as pycocotools draws them, bool (H, W)."""
+    corners = np.array(polygon)
+    (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+    box = left, top, right - left, bottom - top
+    flat = (corners - (left, top)).astype(np.float64).ravel()
+    (rle,) = coco_mask.frPyObjects([flat], max(1, box[3]), max(1, box[2]))
+    drawn: NDArray[np.bool_] = coco_mask.decode(rle) == 1
+    return box, drawn
 
 
 def coco_content(

@@ -53,6 +53,47 @@ def outlines(inside: NDArray[np.bool_]) -> list[list[Corner]]:
     return sorted(whole, key=lambda path: min((y, x) for x, y in path))
 
 
+def simplify(path: list[Corner], tolerance_px: float) -> list[Corner]:
+    """A closed path with fewer corners: those left out lie near what joins the others.
+
+    The method of Ramer, Douglas and Peucker, from the first corner and the one farthest from it.
+
+    Args:
+        path: at least 3 corners.
+        tolerance_px: how far from the new path a corner of the old one may lie, in pixels.
+
+    Returns:
+        Some of the corners in their order; all of them where fewer than 3 would be left.
+    """
+    points = np.array([*path, path[0]], np.float64)
+    farthest = int(np.argmax(np.hypot(*(points - points[0]).T)))
+    kept = {0, farthest}
+    parts = [(0, farthest), (farthest, len(path))]
+    while parts:
+        first, last = parts.pop()
+        if last - first < 2:
+            continue
+        distances = _distances(points[first + 1 : last], points[first], points[last])
+        worst = int(np.argmax(distances))
+        if distances[worst] > tolerance_px:
+            middle = first + 1 + worst
+            kept.add(middle)
+            parts += [(first, middle), (middle, last)]
+    return [path[i] for i in sorted(kept)] if len(kept) >= 3 else path
+
+
+def _distances(
+    points: NDArray[np.float64], start: NDArray[np.float64], end: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """How far each of (N, 2) points is from the straight way from one point to another."""
+    way = end - start
+    length_squared = float(way @ way)
+    along = (points - start) @ way / length_squared if length_squared else np.zeros(len(points))
+    nearest = start + np.clip(along, 0, 1)[:, None] * way
+    distances: NDArray[np.float64] = np.hypot(*(points - nearest).T)
+    return distances
+
+
 class _Corners:
     """The corners of all regions, and where the outline goes on from each of them.
 

@@ -30,7 +30,7 @@ from cardamage.predict import ClassMap
 from cardamage.tables import Row
 
 _VIEW_SIDE_PX, _WIDE_VIEW_PX = 640, 844
-"""Longest side of a photo on its sheet, and of a wide one, which has the sheet's width to itself."""
+"""Longest side of a photo on its sheet, and of a wide one, which has a row to itself."""
 
 _NARROWEST_VIEW_PX = 240
 """A narrower photo gets margins on its sheet, so that its title fits."""
@@ -97,6 +97,7 @@ def keep(
     out: Path,
     class_names: Sequence[str],
     source: str,
+    simplify_px: float,
 ) -> Outcome:
     """Publish ``<photo>.png``, the class ids in 8-bit grey, and ``<photo>.overlay.jpg``.
 
@@ -107,6 +108,7 @@ def keep(
         out: the folder they go to.
         class_names: by class id, background first.
         source: what predicted, for the sheet.
+        simplify_px: how far the outlines of regions may stray.
     """
     photo, (width, height) = prepared.photo, prepared.size
     row: dict[str, float | int | str] = {"image": photo.path.name, "width": width, "height": height}
@@ -129,7 +131,7 @@ def keep(
     write_bytes(
         out / f"{photo.name}.overlay.jpg", _encoded(sheet, "JPEG", quality=92, subsampling=0)
     )
-    regions = find_instances(found.ids, found.confidence)
+    regions = find_instances(found.ids, found.confidence, simplify_px=simplify_px)
     return Outcome(row, counts, PhotoInstances(photo.path.name, width, height, regions))
 
 

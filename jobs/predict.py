@@ -80,7 +80,12 @@ def main() -> None:
         with writing(out):
             outcomes: list[Outcome] = []
             finish = partial(
-                finish_photo, masks=masks, out=out, class_names=class_names, source=source
+                finish_photo,
+                masks=masks,
+                out=out,
+                class_names=class_names,
+                source=source,
+                simplify_px=arguments.simplify,
             )
             with Progress("predict", len(photos), "images") as progress:
                 for start in range(0, len(photos), arguments.batch_size):
@@ -135,6 +140,7 @@ def finish_photo(
     out: Path,
     class_names: Sequence[str],
     source: str,
+    simplify_px: float,
 ) -> Outcome:
     """From logits to everything that is kept of a photo."""
     width, height = prepared.size
@@ -142,7 +148,15 @@ def finish_photo(
     if files := masks.get(prepared.photo.name):
         truth = read_truth(prepared.photo, files, prepared.size, class_names)
     found = enlarge(logits, (height, width))
-    return keep(prepared, found, truth, out=out, class_names=class_names, source=source)
+    return keep(
+        prepared,
+        found,
+        truth,
+        out=out,
+        class_names=class_names,
+        source=source,
+        simplify_px=simplify_px,
+    )
 
 
 def parse() -> argparse.Namespace:
@@ -181,7 +195,17 @@ def parse() -> argparse.Namespace:
         action="store_true",
         help="predict on each photo mirrored as well, and take the mean of the probabilities",
     )
+    parser.add_argument(
+        "--simplify",
+        type=float,
+        default=0.0,
+        metavar="PX",
+        help="leave corners out of the polygons of predictions.coco.json, which then stray by PX "
+        "pixels at most; default: none, so that they are exact",
+    )
     arguments = parser.parse_args()
+    if not 0 <= arguments.simplify < math.inf:
+        raise ConfigError(f"--simplify {arguments.simplify}: a number of pixels, 0 or more")
     if arguments.batch_size < 1:
         raise ConfigError(f"--batch-size {arguments.batch_size}: at least one photo a forward pass")
     return arguments

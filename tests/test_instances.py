@@ -77,3 +77,20 @@ def test_pycocotools_reads_the_maps_back(tmp_path):
         assert (annotation["iscrowd"], annotation["score"]) == (0, 1.0)
     np.testing.assert_array_equal(again, first)
     assert coco.getAnnIds(imgIds=[2]) == []
+
+
+def test_simplified_outlines_stay_near_and_small_regions_are_not_lost():
+    y, x = np.mgrid[:200, :200]
+    ids = ((x - 90) ** 2 + (y - 100) ** 2 < 70**2).astype(np.uint8)  # a disc, and a pixel
+    ids[5, 190] = 1
+    confidence = np.full_like(ids, 255)
+    exact_dot, exact_disc = find_instances(ids, confidence)
+    dot, disc = find_instances(ids, confidence, simplify_px=1)
+    assert dot == exact_dot
+    assert len(disc.polygon) * 5 < len(exact_disc.polygon)
+    assert disc.area == pytest.approx(exact_disc.area, rel=0.02)
+    assert disc.area != exact_disc.area
+    left, top, width, height = disc.box
+    corners = np.array(disc.polygon)
+    assert corners.min(axis=0).tolist() == [left, top]
+    assert corners.max(axis=0).tolist() == [left + width, top + height]

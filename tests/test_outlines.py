@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from cardamage.outlines import outlines
+from cardamage.outlines import outlines, simplify
 
 
 def drawn(polygon, shape):
@@ -69,6 +69,7 @@ def test_regions_by_hand_are_drawn_as_they_were(rows):
     np.testing.assert_array_equal(again, inside)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 24), st.integers(1, 24), st.floats(0, 1), st.integers(0, 2**32 - 1))
 def test_pycocotools_draws_the_same_pixels_again(height, width, share, seed):
     """Each pixel once, and pixels that touch along a side in one polygon."""
@@ -79,6 +80,31 @@ def test_pycocotools_draws_the_same_pixels_again(height, width, share, seed):
     for region in regions:
         assert _is_connected(region)
     assert len(regions) == _count_regions(inside)
+
+
+def test_a_staircase_becomes_a_slope():
+    stairs = [(0, 0), (1, 0), (1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (0, 3)]
+    # The steps stand out from the straight way, from (0, 0) to (3, 3), by half a diagonal.
+    assert simplify(stairs, 0.1) == stairs
+    assert simplify(stairs, 0.71) == [(0, 0), (3, 3), (0, 3)]
+
+
+def test_what_is_too_small_to_simplify_stays():
+    square = [(0, 0), (1, 0), (1, 1), (0, 1)]
+    assert simplify(square, 5) == square
+
+
+@pytest.mark.parametrize("tolerance", [0.5, 1.0, 3.0])
+def test_no_corner_lies_farther_from_the_simpler_path_than_allowed(tolerance):
+    noise = np.random.default_rng(0).random((20, 20))
+    for path in outlines(noise < 0.7):
+        simpler = simplify(path, tolerance)
+        assert set(simpler) <= set(path)
+        starts, ends = np.array(simpler, float), np.roll(np.array(simpler, float), -1, axis=0)
+        steps = np.linspace(0, 1, 201)[:, None, None]
+        between = (starts * (1 - steps) + ends * steps).reshape(-1, 2)  # at most 0.1 apart
+        for corner in path:
+            assert np.hypot(*(between - corner).T).min() <= tolerance + 0.1
 
 
 def _is_connected(region):

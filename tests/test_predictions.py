@@ -69,7 +69,7 @@ def kept(folder, name, predicted, truth=None):
     assert (prepared.size, prepared.pixels.shape) == ((width, height), (16, 24, 3))
     found = ClassMap(predicted, np.full_like(predicted, 255))
     out = folder / "out"
-    return keep(prepared, found, truth, out=out, class_names=NAMES, source="a test")
+    return keep(prepared, found, truth, out=out, class_names=NAMES, source="a test", simplify_px=0)
 
 
 def test_a_map_is_kept_in_8_bit_grey_beside_its_sheet(tmp_path):

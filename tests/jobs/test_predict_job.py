@@ -169,6 +169,7 @@ def test_a_class_map_names_what_the_run_does_not(bright, refused):
         (("--masks", "masks", "--class-map", "dent"), "is no pair"),
         (("--masks", "masks", "--class-map", "a=rust"), "has background, dent, scratch"),
         (("--batch-size", 0), "at least one photo"),
+        (("--simplify", -1), "a number of pixels, 0 or more"),
         (("--images", "elsewhere"), "there is no such folder"),
         (("--images", "runs"), "holds no images"),
     ],
