@@ -1,14 +1,16 @@
 """The networks: sizes as the study's table has them, and outputs computed a second way."""
 
+import numpy as np
+import numpy_networks
 import pytest
 import torch
+import torchvision
 from pydantic import TypeAdapter
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from cardamage import config
 from cardamage.models import build_model
-from cardamage.models.segnet import SegNet
 
 PARAMETERS = {
     "segnet1": 46_820_419,
@@ -20,59 +22,43 @@ PARAMETERS = {
     "deeplabv3_resnet50": 39_634_243,
 }
 
+LOGITS = {  # height and width of the images in pixels; the logits at row 3, column 5
+    "segnet1": (16, 24, (-0.108931, -0.069240, -0.014692)),
+    "segnet2": (16, 24, (-0.133148, -0.056022, 0.031462)),
+    "segnet3": (16, 24, (0.141158, -0.079286, 0.127351)),
+    "unet": (16, 24, (0.023449, -0.274435, 0.133513)),
+    "unet2": (16, 24, (0.015805, -0.271379, 0.136085)),
+    # An eighth of the width is 9 places for dilations up to 4, and 38 for those up to 36.
+    "fcn_resnet50": (16, 72, (-0.036560, -0.128945, 0.037850)),
+    "deeplabv3_resnet50": (16, 304, (0.054723, 0.006459, -0.048846)),
+}
+"""Computed once by ``numpy_networks``, in float64, for the weights of :func:`closed_form`."""
+
 
 def build(name: str, classes: int = 3, **options: object) -> nn.Module:
     model = TypeAdapter(config.Model).validate_python({"name": name, **options})
     return build_model(model, classes)
 
 
-def settled(name: str, **options: object) -> nn.Module:
-    """A network whose batch normalisations have statistics and scales unlike their defaults."""
-    torch.manual_seed(3)
-    model = build(name, **options)
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            nn.init.uniform_(layer.weight, 0.5, 1.5)
-            nn.init.normal_(layer.bias, std=0.2)
-            nn.init.normal_(layer.running_mean, std=0.2)
-            nn.init.uniform_(layer.running_var, 0.5, 2.0)
-    return model.eval()
-
-
-class ByHand:
-    """Runs the convolutions of a state dict one after the other, in the order they lie there."""
-
-    def __init__(self, model: nn.Module) -> None:
-        state = model.state_dict()
-        stems = [key.removesuffix(".weight") for key in state if key.endswith(".weight")]
-        self.left = [
-            {k.removeprefix(stem + "."): v for k, v in state.items() if k.startswith(stem + ".")}
-            for stem in stems
-        ]
-
-    def conv(self, x: Tensor) -> Tensor:
-        """The next convolution, alone."""
-        layer = self.left.pop(0)
-        return functional.conv2d(
-            x, layer["weight"], layer["bias"], padding=layer["weight"].shape[-1] // 2
-        )
-
-    def block(self, x: Tensor) -> Tensor:
-        """The next convolution, its batch normalisation written out, ReLU."""
-        x = self.conv(x)
-        norm = {key: value for key, value in self.left.pop(0).items() if value.ndim}
-        mean, var, weight, bias = (
-            norm[key].view(1, -1, 1, 1) for key in ("running_mean", "running_var", "weight", "bias")
-        )
-        return ((x - mean) / torch.sqrt(var + 1e-5) * weight + bias).clamp(min=0)
-
-
-def doubled(x: Tensor) -> Tensor:
-    return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-
-
-def pooled(x: Tensor) -> Tensor:
-    return functional.max_pool2d(x, 2)
+def closed_form(name: str) -> tuple[nn.Module, dict[str, np.ndarray]]:
+    """A network whose every tensor is a sine of its own, and those tensors; no random numbers."""
+    with torch.device("meta"):
+        model = build(name)
+    state = {}
+    for number, (key, value) in enumerate(model.state_dict().items()):
+        wave = np.sin(np.arange(value.numel(), dtype=np.float64) * (1 + number) + number)
+        if value.ndim == 4:
+            values = wave * np.sqrt(4 / value[0].numel())
+        elif key.endswith("num_batches_tracked"):
+            values = np.zeros(1)
+        elif key.endswith(("weight", "running_var")):
+            values = 1 + 0.5 * wave
+        else:
+            values = 0.1 * wave
+        state[key] = torch.from_numpy(values.reshape(value.shape)).to(value.dtype)
+    model = model.to_empty(device="cpu")
+    model.load_state_dict(state)
+    return model.eval(), {key: value.numpy() for key, value in state.items()}
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -101,21 +87,27 @@ def test_every_convolution_but_the_last_is_normalised(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("name", "convolutions"), [("segnet2", 1), ("segnet3", 2)])
-def test_segnets_equal_a_second_computation(name, convolutions):
-    model = settled(name)
-    hand = ByHand(model)
-    images = torch.randn(2, 3, 32, 40, generator=torch.Generator().manual_seed(0))
-    x = images
-    for _ in range(3):
-        for _ in range(convolutions):
-            x = hand.block(x)
-        x = pooled(x)
-    x = hand.block(doubled(x))
-    x = hand.block(doubled(x))
-    x = hand.conv(doubled(x))
-    assert not hand.left
-    torch.testing.assert_close(model(images), x, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_logits_equal_those_of_a_second_implementation(name):
+    height, width, expected = LOGITS[name]
+    model, state = closed_form(name)
+    images = np.sin(np.arange(3 * height * width)).reshape(1, 3, height, width)
+    logits = model(torch.from_numpy(images).float()).numpy()
+    np.testing.assert_allclose(logits, numpy_networks.forward(name, state, images), atol=1e-5)
+    np.testing.assert_allclose(logits[0, :, 3, 5], expected, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["fcn_resnet50", "deeplabv3_resnet50"])
+def test_torchvisions_own_network_gives_the_same(name):
+    model, state = closed_form(name)
+    make = getattr(torchvision.models.segmentation, name)
+    own = make(weights=None, weights_backbone=None, num_classes=3, aux_loss=None).eval()
+    own.load_state_dict(
+        {key.removeprefix("model."): torch.as_tensor(v) for key, v in state.items()}
+    )
+    images = torch.randn(1, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model(images), own(images)["out"])
 
 
 @torch.no_grad()
@@ -133,34 +125,6 @@ def test_segnet1_is_laid_out_as_the_study_says():
     down = [(7, 64), (5, 128), pool, (5, 256), (3, 512), (3, 512), pool, *[(3, 1024)] * 3, pool]
     first = [up, (5, 512), (5, 256), (7, 128)]
     assert layout == [*down, *first, up, (7, 64), (9, 32), (11, 16), up, (11, 8), (13, 3)]
-
-
-@torch.no_grad()
-def test_a_segnet_with_other_kernels_equals_a_second_computation():
-    torch.manual_seed(0)
-    model = SegNet([[(7, 4), (5, 6)]], [[(9, 5), (13, 2)]], softmax=False).eval()
-    hand = ByHand(model)
-    images = torch.randn(1, 3, 16, 16)
-    expected = hand.conv(hand.block(doubled(pooled(hand.block(hand.block(images))))))
-    torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("name", ["unet", "unet2"])
-def test_unets_equal_a_second_computation(name):
-    model = settled(name)
-    hand = ByHand(model)
-    images = torch.randn(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
-    enc1 = pooled(hand.block(hand.block(images)))
-    enc2 = pooled(hand.block(hand.block(enc1)))
-    enc3 = pooled(hand.block(hand.block(enc2)))
-    x = hand.block(hand.block(enc3))
-    for skipped in (enc3, enc2, enc1):
-        entering = torch.cat([x, skipped], dim=1) if name == "unet2" else x
-        x = doubled(hand.block(hand.block(entering)))
-    x = hand.conv(x)
-    assert not hand.left
-    torch.testing.assert_close(model(images), x, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
