@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,14 @@ from cardamage.drawing import (
     overlay,
     stacked,
 )
-from cardamage.files import write_bytes
-from cardamage.instances import PhotoInstances, find_instances
+from cardamage.files import write_bytes, write_json
+from cardamage.instances import PhotoInstances, coco_content, find_instances
 from cardamage.metrics import scores
 from cardamage.predict import ClassMap
-from cardamage.tables import Row
+from cardamage.tables import Row, write_table
+
+SUMMARIES = ("predictions.csv", "predictions.json", "predictions.coco.json")
+"""Written last, so that a folder that has them is complete."""
 
 _VIEW_SIDE_PX, _WIDE_VIEW_PX = 640, 844
 """Longest side of a photo on its sheet, and of a wide one, which has a row to itself."""
@@ -133,6 +136,35 @@ def keep(
     )
     regions = find_instances(found.ids, found.confidence, simplify_px=simplify_px)
     return Outcome(row, counts, PhotoInstances(photo.path.name, width, height, regions))
+
+
+def summarise(
+    outcomes: Sequence[Outcome], out: Path, class_names: Sequence[str], facts: Mapping[str, object]
+) -> dict[str, float]:
+    """Write :data:`SUMMARIES`, and return the scores of the photos with a mask.
+
+    Args:
+        outcomes: of all photos.
+        out: the folder they go to.
+        class_names: by class id, background first.
+        facts: what predicted: ``run``, ``checkpoint`` and what else is worth keeping.
+    """
+    counts = [outcome.counts for outcome in outcomes if outcome.counts is not None]
+    totals = photo_scores(counts, class_names) if counts else {}
+    table = rows(outcomes)
+    write_table(out / "predictions.csv", table)
+    summary = {
+        **facts,
+        "classes": class_names,
+        "images_with_mask": len(counts),
+        "scores": without_nan(totals),
+        "images": [without_nan(row) for row in table],
+    }
+    write_json(out / "predictions.json", summary)
+    description = f"{facts['run']}, {facts['checkpoint']}"
+    found = coco_content([outcome.instances for outcome in outcomes], class_names, description)
+    write_json(out / "predictions.coco.json", found)
+    return totals
 
 
 def rows(outcomes: Sequence[Outcome]) -> list[dict[str, float | int | str]]:

@@ -33,29 +33,15 @@ from cardamage.data.photos import (
     read_truth,
 )
 from cardamage.errors import ConfigError, DataError, run_program
-from cardamage.files import write_json
-from cardamage.instances import coco_content
 from cardamage.models import build_model
 from cardamage.predict import choose_checkpoint, enlarge, predict
-from cardamage.predictions import (
-    Outcome,
-    Prepared,
-    keep,
-    photo_scores,
-    prepare,
-    rows,
-    without_nan,
-)
+from cardamage.predictions import SUMMARIES, Outcome, Prepared, keep, prepare, summarise
 from cardamage.processes import count_cores
 from cardamage.runs import resolve
 from cardamage.selection import rule
-from cardamage.tables import write_table
 from cardamage.training.checkpoint import check_belongs, load_checkpoint, load_weights
 
 Masks = Mapping[str, Sequence[MaskFile]]
-
-SUMMARIES = ("predictions.csv", "predictions.json", "predictions.coco.json")
-"""Written last, so that a folder that has them is complete."""
 
 
 def main() -> None:
@@ -108,28 +94,6 @@ def main() -> None:
         for name, value in totals.items():
             if not math.isnan(value):
                 print(f"  {name:<32} {value:.4f}")
-
-
-def summarise(
-    outcomes: Sequence[Outcome], out: Path, class_names: Sequence[str], facts: Mapping[str, object]
-) -> dict[str, float]:
-    """Write what is known of all photos together; returns the scores of those with a mask."""
-    counts = [outcome.counts for outcome in outcomes if outcome.counts is not None]
-    totals = photo_scores(counts, class_names) if counts else {}
-    table = rows(outcomes)
-    write_table(out / "predictions.csv", table)
-    summary = {
-        **facts,
-        "classes": class_names,
-        "images_with_mask": len(counts),
-        "scores": without_nan(totals),
-        "images": [without_nan(row) for row in table],
-    }
-    write_json(out / "predictions.json", summary)
-    description = f"{facts['run']}, {facts['checkpoint']}"
-    found = coco_content([outcome.instances for outcome in outcomes], class_names, description)
-    write_json(out / "predictions.coco.json", found)
-    return totals
 
 
 def finish_photo(
