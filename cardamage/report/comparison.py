@@ -196,6 +196,8 @@ def differing_keys(runs: Sequence[RunResults]) -> tuple[list[str], list[list[str
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in values.items():
+        if value is None:  # left out, such as continue_from
+            continue
         if isinstance(value, dict) and value and f"{prefix}{key}" != "data.classes":
             flat.update(_flat(value, f"{prefix}{key}."))
         else:

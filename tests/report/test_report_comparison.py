@@ -84,6 +84,15 @@ def test_a_key_that_a_run_lacks_is_a_dash(runs, tmp_path):
     assert dict(zip(keys, values, strict=True))["optim.momentum"] == ["\N{EN DASH}", "0.0"]
 
 
+def test_a_section_that_a_run_leaves_out_is_dashes(runs, tmp_path):
+    more = load(make_run(tmp_path / "more", epochs=5, overrides=("continue_from={run: e2}",)))
+
+    assert comparison.differing_keys([runs[1], more]) == (
+        ["continue_from.run", "continue_from.checkpoint"],
+        [["\N{EN DASH}", "e2"], ["\N{EN DASH}", "last"]],
+    )
+
+
 def test_groups_of_categories_are_one_key(runs, tmp_path):
     grouped = "data.classes={scratch: [a, b], dent: [c]}"
     other = load(make_run(tmp_path / "grouped", epochs=5, overrides=(grouped,)))
