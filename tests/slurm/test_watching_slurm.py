@@ -264,7 +264,9 @@ def test_status_without_slurm_shows_the_markers_and_says_so_once(watched, tmp_pa
     assert out.count("SLURM does not answer") == 1
     bare = {"PATH": str(tmp_path)}
     assert watched.states("two", **bare) == ["waiting"] * 4
-    assert watched.status("two", **bare)["queue_problem"] == "this machine has no squeue"
+    assert watched.status("two", **bare)["queue_problem"] == (
+        "this machine has no squeue; ask on a machine of cluster slurm, such as login"
+    )
 
 
 def test_accounting_knows_what_the_queue_forgot(watched):
@@ -359,7 +361,7 @@ def test_cancel_without_slurm_changes_nothing(watched, tmp_path: Path):
     run = watched.submit(pack="works", options=("--hold",))
     error = watched.program.refuses("launch/cancel.py", "one", **elsewhere(tmp_path))
     assert "SLURM does not answer" in error
-    assert "nothing was cancelled" in error
+    assert "nothing was cancelled: try again on a machine of cluster slurm, such as login" in error
     assert not run.cancel_request.exists()
     assert watched.states()[0] == "queued"
 
