@@ -27,13 +27,6 @@ def taken() -> tuple[ExitStack, str]:
     return held, ""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep these tests in one of the processes that share the tests: some disturb the cluster."""
-    for item in items:
-        if item.get_closest_marker("slurm"):
-            item.add_marker(pytest.mark.xdist_group("slurm"))
-
-
 def pytest_runtest_setup(item: pytest.Function) -> None:
     """Skip here what needs the cluster, not in the fixture: then the reason is printed once."""
     if "cluster" in item.fixturenames and (reason := taken()[1]):
