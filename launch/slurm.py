@@ -210,9 +210,10 @@ def _ask(
             f"{command[0]} is not on this machine's path; submit from a login node of the cluster, "
             f"or run here with --cluster local"
         ) from None
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as error:  # what it said has not been decoded
+        said = f" ({_gist(error.stderr.decode(errors='replace'))})" if error.stderr else ""
         raise UserError(
-            f"{command[0]} gave no answer within {timeout_s} s; try again when SLURM is well"
+            f"{command[0]} gave no answer within {timeout_s} s{said}; try again when SLURM is well"
         ) from None
 
 
