@@ -1,7 +1,7 @@
 # The commands of this project. Each makes its own virtualenv in .venv when there is none.
 #   make demo     pack, train, test and report a drawn dataset on this machine
-#   make test     the tests, but for those that need a SLURM cluster
-#   make test-slurm   the tests on a real SLURM, which they install and start (root on Debian)
+#   make test     the tests; a real SLURM is installed and started for some (root on Debian)
+#   make test-slurm   only those on a real SLURM
 #   make lint     formatting, style, types, import direction
 #   make check    lint and test: what CI runs
 #   make schema   write configs/*.schema.json anew, after a change of cardamage/config.py or launch/study.py
@@ -31,7 +31,7 @@ demo: $(INSTALLED)
 	@echo runs/smoke/report/index.html
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slurm" $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-slurm: $(INSTALLED)
 	$(BIN)/python -m pytest -m slurm $(ARGS)

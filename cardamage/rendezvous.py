@@ -27,10 +27,12 @@ from cardamage.files import write_json
 MEETING = "CARDAMAGE_RENDEZVOUS"
 """The environment variable that names the folder of the file; unset, nothing is done."""
 
+COLLECTIVE_S = 1800.0
+"""How long NCCL and gloo wait for a peer, in seconds; a watchdog has to be quicker."""
+
 _SIOCGIFADDR = 0x8915  # Linux's request for the IPv4 address of a network interface
 _POLL_S = 0.1
 _CONNECT_S = 3.0
-_COLLECTIVE_S = 1800.0  # how long NCCL and gloo wait for a peer; a watchdog should be quicker
 
 
 def is_needed() -> bool:
@@ -97,7 +99,7 @@ def join(*, timeout_s: float = 300.0) -> None:
         store=store,
         rank=rank,
         world_size=world,
-        timeout=timedelta(seconds=_COLLECTIVE_S),
+        timeout=timedelta(seconds=COLLECTIVE_S),
     )
     if rank == 0:
         path.unlink(missing_ok=True)  # all have come

@@ -29,21 +29,35 @@ requeue() {  # $1: a node to stay away from, or nothing
 }
 
 resubmit() {  # where a job may not be requeued: submit it anew, and let those behind it wait for it
-  local after new conf=${SLURM_CONF:-} array=${SLURM_ARRAY_JOB_ID:-} task=${SLURM_ARRAY_TASK_ID:-}
-  after=$(squeue -h -r -u "$(id -un)" -t PENDING -o '%i %E' |
-    awk -v job="$job" -v array="$array" -v task="$task" '
-      { split($1, id, "_") }
-      index($2, ":" job "(") || (task != "" && id[2] == task && index($2, ":" array "_*(")) {
-        print $1
-      }')
+  local new id needs root
+  local conf=${SLURM_CONF:-} array=${SLURM_ARRAY_JOB_ID:-} task=${SLURM_ARRAY_TASK_ID:-}
   new=$(
     unset ${!SLURM_*} ${!SLURMD_*} ${!SRUN_*} ${!SBATCH_*}
     [ -z "$conf" ] || export SLURM_CONF="$conf"
     sbatch --parsable ${task:+--array="$task"} ${1:+--exclude="$1"} "$script"
   ) || return
   new=${new%%;*}${task:+_$task}
-  for id in $after; do scontrol update JobId="$id" Dependency="afterok:$new"; done
-  echo "$job $new" >> "$run/slurm/resubmitted"
+  squeue -h -r -u "$(id -un)" -t PENDING -o '%i %E' |
+    awk -v job="$job" -v array="$array" -v task="$task" -v new="$new" '
+      {
+        split($1, id, "_")
+        gsub(/\([^)]*\)/, "", $2)  # as in afterok:12(unfulfilled)
+        count = split($2, needs, ",")
+        all = ""
+        for (i = 1; i <= count; i++) {
+          kind = substr(needs[i], 1, index(needs[i], ":") - 1)
+          on = substr(needs[i], length(kind) + 2)
+          if (on == job) need = kind ":" new
+          else if (task == "" || on != array "_*") need = needs[i]
+          else if (kind != "aftercorr") need = needs[i] "," kind ":" new
+          else if (id[2] == task) need = "afterok:" new
+          else need = needs[i]
+          all = all (i > 1 ? "," : "") need
+        }
+      }
+      all != $2 { print $1, all }' |
+    while read -r id needs; do scontrol update JobId="$id" Dependency="$needs"; done
+  for root in "$run" "${others[@]}"; do echo "$job $new" >> "$root/slurm/resubmitted"; done
   echo "resubmitted as job $new"
   exit 75
 }
@@ -80,11 +94,13 @@ class Work:
         run: the run directory; absolute.
         stage: the stage, which names the marker and the log: ``test.3`` for a part of ``test``.
         program: the program relative to the code, and its arguments after the run as shell text.
+        others: more runs that this work is done for; in the shell ``"${others[@]}"``.
     """
 
     run: Path
     stage: str
     program: tuple[str, ...]
+    others: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,6 +135,12 @@ class Body:
 
     def _values(self) -> list[str]:
         lines = [f"script={_quote(self.script)}", f"code={_quote(self.code)}"]
+        others = [other for work in self.works for other in work.others]
+        lines += (
+            ["others=(", *(f"  {_quote(other)}" for other in others), ")"]
+            if others
+            else ["others=()"]
+        )
         if len(self.works) == 1:
             lines += [f"run={_quote(self.works[0].run)}", f"stage={self.works[0].stage}"]
             return [*lines, *self._exports()]
@@ -185,7 +207,8 @@ class Body:
 
         The runs' parents, since the runs of a submission share code and packing.
         """
-        wanted = [*(work.run.parent for work in self.works), self.code.resolve(), self.directory]
+        roots = [root for work in self.works for root in (work.run, *work.others)]
+        wanted = [*(root.parent for root in roots), self.code.resolve(), self.directory]
         wanted = list(dict.fromkeys(wanted))
         return [path for path in wanted if not set(path.parents) & set(wanted)]
 

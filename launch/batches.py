@@ -9,7 +9,6 @@ only itself. Runs that continue another one have arrays of their own, which wait
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -122,8 +121,9 @@ def make_batches(
         if "pack" in stages:
             label = f"pack{suffix}"
             others = tuple(plan.run for plan in group[1:])
-            also = ("--also", *(shlex.quote(str(run.root)) for run in others)) if others else ()
-            works = (Work(first.run.root, "pack", ("jobs/pack.py", *also)),)
+            also = ("--also", '"${others[@]}"') if others else ()
+            roots = tuple(run.root for run in others)
+            works = (Work(first.run.root, "pack", ("jobs/pack.py", *also), roots),)
             packs = f"{first.experiment.name}-pack"
             code = codes[first.run.root]
             jobs.append(BatchJob(packs, "pack", works, code, first.run.slurm, label))

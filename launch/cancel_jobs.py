@@ -58,8 +58,9 @@ def cancel_on_slurm(
     jobs = _own_jobs(wanted)
     queue = ask_queue(job for of_run in jobs.values() for job in of_run)
     if queue.problem:
+        places = " or ".join(dict.fromkeys(one.launch.where for one in wanted))
         raise RunError(
-            f"{queue.problem}; nothing was cancelled: try again, on a machine of the cluster"
+            f"{queue.problem}; nothing was cancelled: try again on a machine of {places}"
         )
     at_work = [run for run, of_run in jobs.items() if _there(queue, of_run)]
     for run in at_work:

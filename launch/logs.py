@@ -108,12 +108,13 @@ class _Watch:
     def _say_what_it_waits_for(self, of_run: RunOverview) -> None:
         """Tell once why there is nothing to read yet."""
         of_stage = of_run.stages[self._stage.partition(".")[0]]
-        if (
-            self._said
-            or self._run.log(self._stage).is_file()
-            or of_stage.state != "queued"
-            or not of_stage.job
-        ):
+        if self._said or self._run.log(self._stage).is_file():
+            return
+        if of_run.queue_problem:
+            print(of_run.queue_problem, file=sys.stderr)
+            self._said = True
+            return
+        if of_stage.state != "queued" or not of_stage.job:
             return
         reason = f" ({of_stage.job.reason})" if of_stage.job.reason else ""
         print(f"{self._stage} is queued as job {of_stage.job_id}{reason}", file=sys.stderr)

@@ -77,6 +77,7 @@ class RunOverview:
             here), ``slurm`` when a job of it waits or runs; None when nobody is.
         process: the process, or else the job, that works for it.
         host: where the stage ran that ran last: a machine, or SLURM's list of nodes.
+        cluster: the profile it was launched with last; None when nothing was.
         problem: why this run's files cannot be read.
         queue_problem: why SLURM has not been heard on the jobs of this run.
     """
@@ -91,6 +92,7 @@ class RunOverview:
     launcher: Literal["here", "elsewhere", "slurm"] | None
     process: str | None
     host: str | None
+    cluster: str | None
     problem: str | None = None
     queue_problem: str | None = None
 
@@ -222,8 +224,9 @@ def _overview(
         launcher=launcher,
         process=_process(stages, launch if launcher else None),
         host=_host(last, launch),
+        cluster=launch.cluster if launch else None,
         problem=problem,
-        queue_problem=queue.problem if launch and launch.jobs else None,
+        queue_problem=_unheard(launch, queue) if launch and launch.jobs else None,
     )
 
 
@@ -267,6 +270,10 @@ def _by_slurm(record: StageRecord, job: JobState | None, *, upstream_ended: bool
     if job.never_starts or job.state == "CANCELLED":
         return "cancelled"
     return "lost" if job.state == "COMPLETED" else "failed"
+
+
+def _unheard(launch: LaunchRecord, queue: Queue) -> str | None:
+    return f"{queue.problem}; ask on a machine of {launch.where}" if queue.problem else None
 
 
 def _best(run: RunPaths, select_by: SelectBy) -> Best | None:

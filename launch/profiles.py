@@ -29,6 +29,9 @@ SLURM = "slurm"
 CLUSTER = "CARDAMAGE_CLUSTER"
 """The environment variable that names a site's profile once for all submissions."""
 
+COLLECTIVES_END_AFTER_MINUTES = 30
+"""How long training processes wait for each other, as ``cardamage.rendezvous`` sets it."""
+
 Processes = Annotated[int, Field(ge=1, le=64)]
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^\s]+$")]
 Line = Annotated[str, Field(min_length=1, pattern=r"^[^\n]+$")]
@@ -178,9 +181,20 @@ class SlurmProfile(Section):
     save_seconds: Annotated[int, Field(ge=10, le=3600)] = 90
     """Seconds before the time limit at which training is asked to save and go on later."""
     watchdog_minutes: Annotated[float, Field(ge=0)] = 20.0
-    """Minutes without a step until the stacks are logged and the job starts anew; 0 for never."""
+    """Minutes (< 30) without a step until stacks are logged and the job starts anew; 0: never."""
     starts_without_progress: Annotated[int, Field(ge=1, le=100)] = 3
     """Starts in a row that may end without progress before the stage has failed."""
+
+    @field_validator("watchdog_minutes")
+    @classmethod
+    def _is_first(cls, minutes: float) -> float:
+        if minutes >= COLLECTIVES_END_AFTER_MINUTES:
+            raise ValueError(
+                f"{minutes:g} is too long: processes that wait for one that has hung give up after "
+                f"{COLLECTIVES_END_AFTER_MINUTES} minutes, and its stacks are never logged; give "
+                f"less than that, or 0 for no watchdog"
+            )
+        return minutes
 
     @model_validator(mode="before")
     @classmethod

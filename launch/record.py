@@ -56,6 +56,11 @@ class LaunchRecord:
     ended: str | None = None
     jobs: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def where(self) -> str:
+        """The cluster, and a machine from which it was reached."""
+        return f"cluster {self.cluster}, such as {self.host}"
+
     def jobs_of(self, stage: str) -> list[str]:
         """The SLURM jobs of a stage, that which ends it last; none on another backend."""
         parts = [job for name, job in self.jobs.items() if name.startswith(f"{stage}.")]
@@ -158,7 +163,8 @@ def check_free(run: RunPaths, queue: Queue | None = None) -> None:
             f"{run.root} is being run already, by process {launch.pid} on {launch.host}; wait for "
             f"it, or cancel it there; if that machine is gone, delete {run.launch}"
         )
-    _check_jobs(run, queue, cancel)
+    if launch and launch.jobs:
+        _check_jobs(run, launch, queue, cancel)
     for stage in STAGES:
         record = read_stage(run, stage)
         if record.state != "running" or is_lost(record) or (launch and launch.jobs_of(stage)):
@@ -177,7 +183,7 @@ def check_free(run: RunPaths, queue: Queue | None = None) -> None:
         )
 
 
-def _check_jobs(run: RunPaths, queue: Queue | None, cancel: str) -> None:
+def _check_jobs(run: RunPaths, launch: LaunchRecord, queue: Queue | None, cancel: str) -> None:
     jobs = unfinished_jobs(run)
     if queue is None or not queue.asked.issuperset(jobs):
         queue = ask_queue(jobs)
@@ -191,7 +197,8 @@ def _check_jobs(run: RunPaths, queue: Queue | None, cancel: str) -> None:
         if queue.problem and read_stage(run, stage).state != "failed":
             raise RunError(
                 f"{run.root}: nobody can tell whether job {job} still works for stage {stage}: "
-                f"{queue.problem}; try again on the cluster, or if it is gone, delete {run.launch}"
+                f"{queue.problem}; try again on a machine of {launch.where}, or if its jobs are "
+                f"gone, delete {run.launch}"
             )
 
 

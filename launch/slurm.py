@@ -17,7 +17,7 @@ from pathlib import Path
 from cardamage.errors import CardamageError, ConfigError, UserError
 from launch.environment import clean
 
-_TIMEOUT_S = 30
+_TIMEOUT_S, _PING_S = 30, 10
 _MAX_ARRAY_SIZE = 1001  # SLURM's default
 _MINUTES = re.compile(r"(?:(\d+)-)?(\d+):(\d+):(\d+)")
 
@@ -65,7 +65,7 @@ def ping() -> None:
     Raises:
         UserError: it does not.
     """
-    found = _ask("scontrol", "ping")
+    found = _ask("scontrol", "ping", timeout_s=_PING_S)
     if found.returncode != 0:
         raise UserError(
             f"SLURM does not answer ({_gist(found.stdout + found.stderr)}); try again later, or "
@@ -159,7 +159,10 @@ def submit(script: Path, dependency: str | None, ignored: Iterable[str] = ()) ->
     options = [f"--dependency={dependency}"] if dependency else []
     found = _ask("sbatch", "--parsable", *options, str(script), ignored=ignored)
     if found.returncode != 0:
-        raise UserError(f"SLURM refuses {script}: {_gist(found.stderr)}")
+        raise UserError(
+            f"SLURM refuses {script}: {_gist(found.stderr)}; nothing is queued: submit again when "
+            f"there is place, or change the profile"
+        )
     return found.stdout.strip().partition(";")[0]
 
 
@@ -183,7 +186,10 @@ def nodes_here(host: str) -> bool:
 
 
 def _ask(
-    *command: str, given: str | None = None, ignored: Iterable[str] = ()
+    *command: str,
+    given: str | None = None,
+    ignored: Iterable[str] = (),
+    timeout_s: int = _TIMEOUT_S,
 ) -> subprocess.CompletedProcess[str]:
     environment = clean(os.environ)
     for name in ignored:
@@ -196,7 +202,7 @@ def _ask(
             stdin=None if given is not None else subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
     except FileNotFoundError:
@@ -204,9 +210,10 @@ def _ask(
             f"{command[0]} is not on this machine's path; submit from a login node of the cluster, "
             f"or run here with --cluster local"
         ) from None
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as error:  # what it said has not been decoded
+        said = f" ({_gist(error.stderr.decode(errors='replace'))})" if error.stderr else ""
         raise UserError(
-            f"{command[0]} gave no answer within {_TIMEOUT_S} s; try again when SLURM is well"
+            f"{command[0]} gave no answer within {timeout_s} s{said}; try again when SLURM is well"
         ) from None
 
 

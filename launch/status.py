@@ -90,6 +90,7 @@ def as_json(of_run: RunOverview) -> dict[str, Any]:
         "seconds_left": of_run.seconds_left,
         "launcher": of_run.launcher,
         "host": of_run.host,
+        "cluster": of_run.cluster,
         "problem": of_run.problem,
         "queue_problem": of_run.queue_problem,
     }
@@ -109,8 +110,8 @@ def _print(overviews: list[RunOverview]) -> None:
     for of_run in overviews:
         for line in _troubles(of_run):
             console.print(line, soft_wrap=True)
-    if unheard := [of_run.queue_problem for of_run in overviews if of_run.queue_problem]:
-        text = f"{unheard[0]}; jobs are shown as the runs' own files tell"
+    for unheard in dict.fromkeys(o.queue_problem for o in overviews if o.queue_problem):
+        text = f"{unheard}; jobs are shown as the runs' own files tell"
         console.print(f"[yellow]{escape(text)}[/yellow]", soft_wrap=True)
 
 

@@ -10,12 +10,11 @@ import hashlib
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cardamage.errors import CardamageError, RunError
+from cardamage.errors import RunError
 from cardamage.files import write_text
 from cardamage.paths import RunPaths, StudyPaths
 from cardamage.provenance import snapshot_of, write_provenance
@@ -149,8 +148,7 @@ def check(submission: Submission, site: Site) -> None:
     Raises:
         UserError: it would not, or the nodes cannot see the run directories.
     """
-    for plan in submission.plans:
-        _check_place(plan.run)
+    _check_places([plan.run for plan in submission.plans])
     for job in submission.batches.jobs:
         asked = _asked(job, submission.profile)
         slurm.check_partition(site, job.stage, asked.partition, asked.time_minutes)
@@ -182,6 +180,7 @@ def submit(
 
     Raises:
         UserError: SLURM refused, or a run is at work already.
+        CardamageError: SLURM refused one job, and would not cancel those before it.
     """
     plans, batches = submission.plans, submission.batches
     holder = submission.studies[0].study if submission.studies else plans[0].run
@@ -208,18 +207,18 @@ def submit(
         for study in submission.studies:
             open_study(study.study, study.record)
         _at_once(take, plans)
-        for job in batches.jobs:
-            _write(job, submission.profile)
+        _at_once(lambda job: _write(job, submission.profile), batches.jobs)
         for job in batches.jobs:
             submitted[job.label] = slurm.submit(
                 job.script, _dependency(job, submitted), _said_otherwise(job, submission.profile)
             )
     except BaseException:
-        with suppress(CardamageError):
+        try:
             slurm.cancel(submitted.values())
-        for run, record in claimed:
-            cancel_waiting(run, list(record.stages))
-            release(run, record)
+        finally:
+            for run, record in claimed:
+                cancel_waiting(run, list(record.stages))
+                release(run, record)
         raise
     ids = batches.ids(submitted)
     _at_once(lambda one: release(one[0], replace(one[1], jobs=ids[one[0].root])), claimed)
@@ -271,12 +270,13 @@ def _check_name(run: RunPaths) -> None:
             )
 
 
-def _check_place(run: RunPaths) -> None:
+def _check_places(runs: Iterable[RunPaths]) -> None:
     """Refuse folders that every node has for itself, unless this machine is a node."""
-    local = [folder for folder in _NODES_OWN if run.root.is_relative_to(folder)]
+    local = [(run, own) for run in runs for own in _NODES_OWN if run.root.is_relative_to(own)]
     if local and not slurm.nodes_here(socket.gethostname()):
+        run, own = local[0]
         raise RunError(
-            f"{run.root}: {local[0]} is another folder on each node; choose a place that all nodes "
+            f"{run.root}: {own} is another folder on each node; choose a place that all nodes "
             f"see with --runs-dir"
         )
 

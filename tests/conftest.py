@@ -11,6 +11,21 @@ os.environ["CARDAMAGE_CLUSTER"] = "local"  # also where the machine has a SLURM
 torch.set_num_threads(1)  # as the programs started here: sums in another order end otherwise
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Of the processes that share the tests give one all of those on SLURM, and give it them first.
+
+    Some of them disturb the cluster, and they take longest, mostly waiting.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class SlurmTogether(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "slurm" if nodeid.startswith("tests/slurm/") else nodeid
+
+    return SlurmTogether(config, log)
+
+
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
     """Programs run in a fresh folder whose name has a space in it."""

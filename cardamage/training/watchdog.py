@@ -17,12 +17,14 @@ from typing import Self
 
 from cardamage.errors import ConfigError, ExitStatus
 from cardamage.processes import node_name
+from cardamage.rendezvous import COLLECTIVE_S
 
 LIMIT = "CARDAMAGE_WATCHDOG_S"
 """The environment variable that says after how many seconds a process has hung; 0 for never."""
 
 _STDERR = 2
 _START_UP = 3.0  # the first step may compile, tune and fill caches: it gets so many limits
+_START_UP_AT_MOST_S = COLLECTIVE_S - 60.0  # but other ranks must not give up before it strikes
 _POLL_S = 0.5
 _LATER_S = 2.0
 
@@ -47,7 +49,8 @@ class Watchdog:
     """While entered, ends the process with status 76 when nobody calls :meth:`pet` for a while.
 
     Args:
-        limit_s: how long that is, in seconds; the first time thrice. 0 never ends the process.
+        limit_s: how long that is, in seconds; the first time thrice, within what collectives wait.
+            0 never ends the process.
         grace_s: seconds from the stacks to the end, in which other ranks write theirs.
     """
 
@@ -56,7 +59,8 @@ class Watchdog:
         self._left = threading.Event()
 
     def __enter__(self) -> Self:
-        self._deadline = time.monotonic() + _START_UP * self._limit_s
+        start_up_s = min(_START_UP * self._limit_s, _START_UP_AT_MOST_S)
+        self._deadline = time.monotonic() + max(start_up_s, self._limit_s)
         if self._limit_s:
             self._stacks = tempfile.TemporaryFile()  # now: a hang may be the disk's
             self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)

@@ -113,10 +113,9 @@ def test_runs_of_a_sweep_share_packing_and_are_arrays_that_fit_the_site(folder: 
     assert ids[runs / b] == {"pack": "0", "train": "1_1", "test": "2_1", "report": "3_1"}
     assert ids[runs / c] == {"pack": "0", "train": "4", "test": "5", "report": "6"}
     assert ids[runs / "many"] == {"report": "7"}
-    assert found.jobs[0].works[0].program == (
-        *("jobs/pack.py", "--also"),
-        *(str(runs / name) for name in (b, c)),
-    )
+    (packing,) = found.jobs[0].works
+    assert packing.program == ("jobs/pack.py", "--also", '"${others[@]}"')
+    assert packing.others == (runs / b, runs / c)
 
 
 def test_runs_of_another_dataset_do_not_wait_for_its_packing(folder: Path):

@@ -207,3 +207,56 @@ def test_stages_run_in_a_container_and_slurms_commands_outside(runtime: str):
 def test_bash_understands_the_script():
     text = render(job(WEIRD), profile())
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+QUEUE = """\
+21 afterok:7(unfulfilled)
+22_1 afterok:7(unfulfilled)
+23 afterok:17(unfulfilled),afterany:7(unfulfilled)
+24 (null)
+"""
+ARRAYS = """\
+31_0 aftercorr:12_*(unfulfilled)
+31_1 aftercorr:12_*(unfulfilled)
+32 afterany:12_*(unfulfilled),afterany:13_*(unfulfilled)
+33_1 afterok:12_1(unfulfilled)
+"""
+
+
+@pytest.mark.parametrize(
+    ("queue", "element", "expected"),
+    [
+        (QUEUE, {}, ["21 afterok:99", "22_1 afterok:99", "23 afterok:17,afterany:99"]),
+        (
+            ARRAYS,
+            {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "1"},
+            [
+                "31_1 afterok:99_1",
+                "32 afterany:12_*,afterany:99_1,afterany:13_*",
+                "33_1 afterok:99_1",
+            ],
+        ),
+    ],
+)
+def test_what_waits_for_a_job_waits_for_the_one_that_takes_its_place(
+    tmp_path: Path, queue: str, element: dict[str, str], expected: list[str]
+):
+    # SLURM's own commands do this in tests/slurm; here its answers are given, to have them all.
+    roots = [tmp_path / name for name in ("a b", "c")]
+    for root in roots:
+        (root / "slurm").mkdir(parents=True)
+    works = (Work(roots[0], "pack", ("jobs/pack.py",), (roots[1],)),)
+    text = render(replace(job(roots[0], stage="pack"), works=works), profile())
+    shell = {
+        "squeue": f"cat <<'END'\n{queue}END",
+        "sbatch": "echo 99",
+        "scontrol": 'echo "${2#JobId=} ${3#Dependency=}" >> told',
+    }
+    for name, line in shell.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\ncd '{tmp_path}'\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    run_body(text, tmp_path, "(resubmit)\ntrue", **element)
+    assert (tmp_path / "told").read_text().splitlines() == expected
+    old, new = ("12_1", "99_1") if element else ("7", "99")
+    for root in roots:
+        assert (root / "slurm" / "resubmitted").read_text() == f"{old} {new}\n"

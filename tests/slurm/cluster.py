@@ -1,6 +1,6 @@
 """A real SLURM on this one machine, from Debian's packages, for the tests.
 
-Two nodes of four CPUs and two pretended GPUs each, accounting in MariaDB, preemption between
+Two nodes of eight CPUs and two pretended GPUs each, accounting in MariaDB, preemption between
 partitions, and limits small enough to run into. It has a folder, ports and a ``slurm.conf`` of its
 own, so it meets no other SLURM::
 
@@ -8,7 +8,8 @@ own, so it meets no other SLURM::
     sinfo
     python tests/slurm/cluster.py stop               # ends every process, removes the folder
 
-Starting a cluster that runs does nothing. Node names do not resolve, as on some real sites.
+Starting a cluster that runs does nothing; what is left of one that was killed, or was started with
+other settings, is removed first. Node names do not resolve, as on some real sites.
 """
 
 from __future__ import annotations
@@ -23,22 +24,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from cluster_files import DATABASE_PORT, lay_out
+from cluster_files import DATABASE_PORT, configuration, lay_out
 
 FOLDER = Path(tempfile.gettempdir()) / "cardamage-slurm"
+LOCK = FOLDER.with_suffix(".lock")
+"""Held by whoever starts or stops the cluster, and by a test session for as long as it lasts."""
+
 PACKAGES = ("slurm-wlm", "slurmdbd", "munge", "mariadb-server")
 PROGRAMS = ("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch")
 NODES = ("n0", "n1")
 MARK = "CARDAMAGE_TEST_DAEMON"
 """An environment variable that tells this cluster's daemons, and which one, from all others."""
 
-_DAEMONS = {name: name for name in ("munged", "mariadbd", "slurmdbd", "slurmctld")}
-_DAEMONS |= dict.fromkeys(NODES, "slurmd")  # the program of each daemon
+DAEMONS = {name: name for name in ("munged", "mariadbd", "slurmdbd", "slurmctld")}
+DAEMONS |= dict.fromkeys(NODES, "slurmd")
+"""The program of each daemon."""
+
+_KEEPERS = ("munged", "mariadbd", "slurmctld")  # without one of them a cluster is made anew
 _SEARCH_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -57,9 +64,14 @@ class Cluster:
         """What a program needs in its environment to use the cluster."""
         return {"SLURM_CONF": str(self.folder / "slurm.conf")}
 
-    def is_running(self) -> bool:
-        """Whether every daemon runs."""
-        return all(self._main_process(daemon) for daemon in _DAEMONS)
+    def is_running(self, daemons: Iterable[str] = DAEMONS) -> bool:
+        """Whether daemons run, all by default, with the settings of this file."""
+        try:
+            found = (self.folder / "slurm.conf").read_text()
+        except FileNotFoundError:
+            return False
+        is_current = found == configuration(self.folder, NODES)
+        return is_current and all(self._main_process(daemon) for daemon in daemons)
 
     def start(self) -> None:
         """Install what is missing, start every daemon that does not run, make every node usable.
@@ -67,26 +79,27 @@ class Cluster:
         Raises:
             ClusterError: it cannot run here, or a daemon does not come up.
         """
-        with taking_turns(Path(__file__)):
-            if not self.is_running():
-                install()
-                if not (self.folder / "slurm.conf").exists():
-                    lay_out(self.folder, NODES)
-                self._start_munged()
-                self._start_mariadbd()
-                self.start_slurmdbd()
-                self._start_slurmctld()
-            for node in NODES:  # one that runs may have been drained
-                self.start_node(node)
+        if not self.is_running(_KEEPERS):
+            install()
+            self.stop()
+            lay_out(self.folder, NODES)
+            self._start_munged()
+            self._start_mariadbd()
+            self.start_slurmdbd()
+            self._start_slurmctld()
+        elif not self._main_process("slurmdbd"):
+            self.start_slurmdbd()
+        for node in NODES:  # one that runs may have been drained
+            self.start_node(node)
 
     def stop(self) -> None:
         """End every process of the cluster, its jobs' included, and remove its folder."""
-        with taking_turns(Path(__file__)):
-            for node in NODES:
-                self.kill_node(node)
-            for daemon in ("slurmctld", "slurmdbd", "mariadbd", "munged"):
-                _kill(self.processes(daemon))
-            shutil.rmtree(self.folder, ignore_errors=True)
+        for node in NODES:
+            self.kill_node(node)
+        for daemon in ("slurmctld", "slurmdbd", "mariadbd", "munged"):
+            _kill(self.processes(daemon))
+        _kill(self._orphans())
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def kill_node(self, node: str) -> None:
         """Let a node fail as if its power went: slurmd, step daemons and tasks die at once."""
@@ -130,12 +143,18 @@ class Cluster:
             if (_environ(process).get(MARK) == mark or _cwd(process) == home) and _is_alive(process)
         ]
 
+    def _orphans(self) -> list[psutil.Process]:
+        """What jobs left behind whose step daemon was killed."""
+        conf = self.environment["SLURM_CONF"]
+        found = ((process, _environ(process)) for process in psutil.process_iter())
+        return [p for p, its in found if its.get("SLURM_CONF") == conf and "SLURM_JOB_ID" in its]
+
     def _home(self, daemon: str) -> Path:
         return self.folder / "home" / daemon
 
     def _main_process(self, daemon: str) -> bool:
         """Whether a daemon itself runs: step daemons outlive their slurmd."""
-        return any(p.name() == _DAEMONS[daemon] for p in self.processes(daemon))
+        return any(p.name() == DAEMONS[daemon] for p in self.processes(daemon))
 
     def output(self, *command: str) -> str:
         """What a SLURM command prints on standard output; nothing when it fails."""
@@ -184,8 +203,11 @@ class Cluster:
     def _start_slurmctld(self) -> None:
         # The cluster has to be known to accounting first, or sacct stays empty.
         user = subprocess.check_output(["id", "-un"], text=True).strip()
-        for what in (["cluster", "cardamage"], ["account", "lab"], ["user", user, "account=lab"]):
+        few = ["qos", "few", "MaxSubmitJobsPerUser=2"]  # a queue that is soon full
+        person = ["user", user, "account=lab"]
+        for what in (["cluster", "cardamage"], ["account", "lab"], few, person):
             self._run(["sacctmgr", "-i", "add", *what])
+        self._run(["sacctmgr", "-i", "modify", "user", user, "set", "qos=normal,few"])
         self._daemon("slurmctld", ["slurmctld", "-D"])
         self._wait(lambda: "UP" in self.output("scontrol", "ping"), "slurmctld")
 
@@ -216,10 +238,8 @@ def install() -> None:
     """Install the packages that are missing.
 
     Raises:
-        ClusterError: this user or this system cannot have them.
+        ClusterError: this system cannot have them.
     """
-    if os.geteuid() != 0:
-        raise ClusterError("a SLURM for the tests is started by root only")
     missing = [program for program in PROGRAMS if not shutil.which(program, path=_SEARCH_PATH)]
     if not missing:
         return
@@ -288,9 +308,15 @@ def _last_line(text: str) -> str:
 
 
 @contextmanager
-def taking_turns(lock: Path) -> Iterator[None]:
-    """Hold a lock on an existing file, so that no lock file is left behind."""
-    with lock.open() as stream:
+def taking_turns() -> Iterator[None]:
+    """Hold :data:`LOCK`, of which there is one whichever copy of the tests this is.
+
+    Raises:
+        ClusterError: this user cannot have a cluster.
+    """
+    if os.geteuid() != 0:
+        raise ClusterError("a SLURM for the tests is started by root only")
+    with LOCK.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -302,10 +328,12 @@ def main() -> None:
     action = parser.parse_args().action
     cluster = Cluster()
     try:
-        if action == "start":
-            cluster.start()
+        if action == "start" and not cluster.is_running():
+            with taking_turns():
+                cluster.start()
         elif action == "stop":
-            cluster.stop()
+            with taking_turns():
+                cluster.stop()
     except ClusterError as error:
         sys.exit(f"error: {error}")
     if action != "stop":

@@ -51,7 +51,7 @@ JobAcctGatherType=jobacct_gather/linux
 
 GresTypes=gpu
 DefMemPerCPU=500
-NodeName=DEFAULT CPUs=4 RealMemory=4000 Gres=gpu:2
+NodeName=DEFAULT CPUs=8 RealMemory=8000 Gres=gpu:2
 $nodes
 PartitionName=DEFAULT Nodes=ALL MaxTime=60 DefaultTime=5 PreemptMode=OFF
 PartitionName=main Default=YES
@@ -81,19 +81,19 @@ GRANT ALL ON slurm_acct_db.* TO 'slurm'@'%';
 """)
 
 
-def lay_out(folder: Path, nodes: Sequence[str]) -> None:
-    """Make the folder of a cluster anew, with its keys, passwords and configuration."""
+def configuration(folder: Path, nodes: Sequence[str]) -> str:
+    """The ``slurm.conf`` of a cluster."""
     host = socket.gethostname().split(".")[0]
     lines = [
         f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={_SLURMD_PORT + number}"
         for number, node in enumerate(nodes)
     ]
-    values: Mapping[str, object] = {
-        "folder": folder,
-        "host": host,
-        "password": secrets.token_hex(16),
-        "nodes": "\n".join(lines),
-    }
+    return _SLURM_CONF.substitute(folder=folder, host=host, nodes="\n".join(lines))
+
+
+def lay_out(folder: Path, nodes: Sequence[str]) -> None:
+    """Make the folder of a cluster anew, with its keys, passwords and configuration."""
+    values: Mapping[str, object] = {"folder": folder, "password": secrets.token_hex(16)}
     shutil.rmtree(folder, ignore_errors=True)
     for part in ("munge", "database", "state", "log", *(f"spool-{node}" for node in nodes)):
         (folder / part).mkdir(parents=True, mode=0o755)
@@ -107,4 +107,4 @@ def lay_out(folder: Path, nodes: Sequence[str]) -> None:
     (folder / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
     (folder / "slurmdbd.conf").write_text(_SLURMDBD_CONF.substitute(values))
     (folder / "slurmdbd.conf").chmod(0o600)
-    (folder / "slurm.conf").write_text(_SLURM_CONF.substitute(values))  # last: laid out
+    (folder / "slurm.conf").write_text(configuration(folder, nodes))  # last: laid out

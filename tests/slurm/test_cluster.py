@@ -1,11 +1,16 @@
-"""The cluster of the tests does what the tests of launching on SLURM build on."""
+"""The cluster of the tests does what the tests of launching on SLURM build on.
+
+What it does to jobs, from time limits to nodes that fail, is in ``test_interruptions``.
+"""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+from cluster import DAEMONS
 
 pytestmark = pytest.mark.slurm
 
@@ -13,8 +18,8 @@ TWO_NODES = ("--nodes=2", "--ntasks-per-node=1")
 WAIT_FOR_SIGNAL = """\
 srun bash -c '
   trap "echo signalled" USR2
-  echo start ${SLURM_RESTART_COUNT:-0} on $SLURMD_NODENAME
-  for _ in $(seq 300); do [ "${SLURM_RESTART_COUNT:-0}" = 1 ] && exit 0; sleep 0.2; done'
+  echo start on $SLURMD_NODENAME
+  for _ in $(seq 300); do sleep 0.2; done'
 """
 
 
@@ -34,42 +39,6 @@ def test_a_signal_reaches_the_tasks_of_every_node(slurm):
     slurm.output("scancel", "--signal=USR2", job)
     slurm.wait_until_logged(job, "signalled", times=2)
     assert slurm.state(job) == "RUNNING"
-
-
-def test_a_higher_partition_preempts_with_a_signal_and_a_requeue(slurm):
-    # without --signal nothing is sent ahead of the end
-    job = slurm.sbatch(WAIT_FOR_SIGNAL, *TWO_NODES, "-p", "low", "--exclusive", "--signal=USR2@60")
-    slurm.wait_until_logged(job, "on n1")
-    urgent = slurm.sbatch("sleep 1", *TWO_NODES, "-p", "high", "--exclusive")
-    slurm.wait_until_logged(job, "signalled")
-    slurm.wait_for(urgent, "COMPLETED")
-    slurm.wait_until_logged(job, "start 1 on n1")
-    assert slurm.wait_for(job, "COMPLETED")["Restarts"] == "1"
-
-
-def test_a_time_limit_is_announced_by_a_signal(slurm):
-    job = slurm.sbatch(WAIT_FOR_SIGNAL, *TWO_NODES, "--time=1", "--signal=USR2@50")
-    slurm.wait_until_logged(job, "signalled")
-    assert slurm.state(job) == "RUNNING"
-
-
-def test_scontrol_requeue_starts_a_job_again(slurm):
-    job = slurm.sbatch(WAIT_FOR_SIGNAL, *TWO_NODES)
-    slurm.wait_until_logged(job, "start 0 on n1")
-    slurm.output("scontrol", "requeue", job)
-    assert slurm.wait_for(job, "COMPLETED")["Restarts"] == "1"
-    assert "start 1 on n1" in slurm.log(job)
-
-
-def test_a_failed_node_requeues_its_jobs(slurm):
-    job = slurm.sbatch(WAIT_FOR_SIGNAL, *TWO_NODES)
-    slurm.wait_until_logged(job, "start 0 on n1")
-    assert {p.name() for p in slurm.cluster.processes("n1")} == {"slurmd", "slurmstepd"}
-    slurm.cluster.kill_node("n1")
-    assert not slurm.cluster.processes("n1")
-    slurm.wait_for(job, "PENDING", timeout_s=40)
-    slurm.cluster.start_node("n1")
-    assert slurm.wait_for(job, "COMPLETED")["Restarts"] == "1"
 
 
 def test_an_array_over_the_limit_is_refused(slurm):
@@ -100,3 +69,31 @@ def test_starting_twice_does_nothing(slurm):
     printed = subprocess.check_output(program, text=True, timeout=10)
     assert printed == f"export SLURM_CONF={os.environ['SLURM_CONF']}\n"
     assert {p.pid for p in slurm.cluster.processes("slurmctld")} == before
+
+
+def test_a_cluster_with_other_settings_counts_for_nothing(slurm):
+    conf = slurm.cluster.folder / "slurm.conf"
+    text = conf.read_text()
+    conf.write_text(f"{text}# of another version\n")
+    assert not slurm.cluster.is_running()
+    conf.write_text(text)
+    assert slurm.cluster.is_running()
+
+
+def test_a_cluster_that_was_killed_is_made_anew(slurm):
+    held = slurm.sbatch("true", "--hold")
+    running = slurm.sbatch("srun bash -c 'echo pid $$; sleep 300'")
+    slurm.wait_until_logged(running, "pid ")
+    orphan = psutil.Process(int(slurm.log(running).split()[-1]))
+    daemons = [p for name in DAEMONS for p in slurm.cluster.processes(name)]
+    assert len(daemons) > len(DAEMONS)  # step daemons, too
+    for process in daemons:
+        process.kill()
+    psutil.wait_procs(daemons, timeout=10)
+    assert not slurm.cluster.is_running()
+    assert orphan.is_running()
+    slurm.cluster.start()
+    assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
+    assert not slurm.jobs()
+    assert held not in slurm.output("sacct", "-n", "-X", "-o", "JobID")
+    slurm.wait_for(slurm.sbatch("true"), "COMPLETED")

@@ -3,8 +3,7 @@
 It ends as if it had not been: every epoch once, and the same ``metrics.csv`` to the last byte.
 
 At its fifth step each run waits at a gate, through a hook that only these tests put in place, until
-it has been interrupted. The runs of the second half do not disturb each other, and are at work at
-the same time.
+it has been interrupted. All but the last test share runs that are at work at the same time.
 """
 
 import csv
@@ -14,8 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Slurm
 from programs import Program
+from slurm_commands import Slurm
 
 from cardamage.paths import RunPaths
 from cardamage.stages import read_stage
@@ -27,9 +26,10 @@ EPOCHS = 3
 
 PROFILE = """\
 backend: slurm
-all_stages: {{cpus_per_task: 1, time_minutes: {minutes}, partition: {partition}}}
-train: {{nodes: 2}}
+all_stages: {{cpus_per_task: 1, time_minutes: 10}}
+train: {{nodes: 2, partition: {partition}, extra: {{{extra}}}}}
 save_seconds: 20
+watchdog_minutes: {watchdog}
 environment: {{{environment}}}
 """
 
@@ -65,6 +65,8 @@ def add_gate(requests):
         if len(steps) == 5 and (gate / "shut").exists():
             (gate / f"waits-{rank}").touch()
             if (gate / "hang").exists() and rank == "1":
+                while not (gate / "waits-0").exists():
+                    time.sleep(0.05)
                 (gate / "shut").unlink()  # once is enough
                 wait_for_nobody()
             while (gate / "shut").exists() and self._asked is None:
@@ -92,14 +94,17 @@ class Training:
         self.gate = program.folder / f"gate of {name}"
         self.job = ""
 
-    def submit(self, *, minutes: int = 10, partition: str = "main", **environment: str) -> None:
+    def submit(self, *, partition: str = "main", extra: str = "", watchdog_s: float = 0) -> None:
         """Submit it, its gate shut."""
         self.gate.mkdir()
         (self.gate / "shut").touch()
-        environment |= {"GATE": str(self.gate), "PYTHONPATH": str(self.program.folder / "hook")}
+        environment = {"GATE": str(self.gate), "PYTHONPATH": str(self.program.folder / "hook")}
         pairs = ", ".join(f"{name}: '{value}'" for name, value in environment.items())
         profile = self.program.folder / f"{self.run.root.name}.yaml"
-        profile.write_text(PROFILE.format(minutes=minutes, partition=partition, environment=pairs))
+        watchdog = watchdog_s / 60
+        profile.write_text(
+            PROFILE.format(partition=partition, extra=extra, watchdog=watchdog, environment=pairs)
+        )
         config = ("toy.yaml", f"train.epochs={EPOCHS}", f"name={self.run.root.name}")
         self.program.succeeds("jobs/pack.py", *config)
         stages = ("--stages", "train", "--cluster", profile)
@@ -114,7 +119,7 @@ class Training:
         path = self.run.log("train")
         return path.read_text() if path.exists() else ""
 
-    def wait_until(self, ready: Callable[[], bool], what: str, timeout_s: float = 150) -> None:
+    def wait_until(self, ready: Callable[[], bool], what: str, timeout_s: float = 300) -> None:
         """Wait for something to become so."""
         deadline = time.monotonic() + timeout_s
         while not ready():
@@ -131,6 +136,15 @@ class Training:
         """Wait until the job has started again, then open the gate for it."""
         self.wait_until(lambda: f"start {number}: job" in self.log, f"start {number}")
         (self.gate / "shut").unlink(missing_ok=True)
+
+    def limit_to(self, minutes: int) -> None:
+        """Change SLURM's time limit."""
+        self.slurm.output("scontrol", "update", f"JobId={self.job}", f"TimeLimit={minutes}")
+
+    def meet_time_limit(self) -> None:
+        """Have SLURM's limit come within a minute: while Python is imported, it would be soon."""
+        elapsed = self.slurm.show(self.job)["RunTime"]  # hours:minutes:seconds
+        self.limit_to(int(elapsed.split(":")[1]) + 1)
 
     def signal(self, name: str) -> None:
         """Send a signal to every process of the step, as SLURM announces a job's end."""
@@ -151,7 +165,7 @@ class Training:
 
     def ends_as(self, undisturbed: RunPaths) -> None:
         """Wait for the end, and compare what is there with a run that nobody disturbed."""
-        fields = self.slurm.wait_for(self.job, "COMPLETED", "FAILED", "CANCELLED", timeout_s=150)
+        fields = self.slurm.wait_for(self.job, "COMPLETED", "FAILED", "CANCELLED", timeout_s=300)
         assert fields["JobState"] == "COMPLETED", self.log
         assert int(fields["Restarts"]) >= 1
         assert read_stage(self.run, "train").state == "done"
@@ -182,49 +196,34 @@ def undisturbed(program: Program) -> RunPaths:
     return RunPaths(program.folder / "runs" / "toy")
 
 
-def test_preempted_by_a_job_of_higher_priority(slurm, program, undisturbed):
-    training = Training(slurm, program, "preempted")
-    training.submit(partition="low")
-    training.wait_at_gate()
-    other = slurm.sbatch("sleep 1", "--partition=high", "--nodes=2", "--exclusive")
-    slurm.wait_for(other, "COMPLETED", timeout_s=90)
-    training.wait_for_start(2)
-    training.ends_as(undisturbed)
-    assert "saved at step 4, in epoch 2" in training.log
-
-
-@pytest.mark.parametrize("node", ["n0", "n1"])
-def test_a_node_fails_with_its_processes(slurm, program, undisturbed, node):
-    training = Training(slurm, program, f"without-{node}")
-    training.submit()
-    training.wait_at_gate()
-    slurm.cluster.kill_node(node)
-    training.wait_until(lambda: slurm.state(training.job) != "RUNNING", "noticed")
-    slurm.cluster.start_node(node)
-    training.wait_for_start(2)
-    training.ends_as(undisturbed)
-
-
 @pytest.fixture(scope="module")
 def trainings(cluster, program: Program) -> Iterator[dict[str, Training]]:
     """Runs at work together, each of which has just been interrupted in its way, or will be."""
     slurm = Slurm(cluster, program.folder)
-    names = ("time limit", "hang", "signal", "requeue", "kill")
+    names = ("time limit", "silent hang", "hang", "signal", "requeue", "kill", "preempted")
     made = {name: Training(slurm, program, name.replace(" ", "-")) for name in names}
-    made["time limit"].submit(minutes=1)
-    made["hang"].submit(CARDAMAGE_WATCHDOG_S="4")
-    (made["hang"].gate / "hang").touch()
-    for name in names[2:]:
+    made["hang"].submit(watchdog_s=15)
+    made["preempted"].submit(partition="low", extra="gres: 'gpu:2'")
+    for name in ("time limit", "silent hang", "signal", "requeue", "kill"):
         made[name].submit()
+    for name in ("hang", "silent hang"):
+        (made[name].gate / "hang").touch()
     made["signal"].wait_until(lambda: "start 1:" in made["signal"].log, "start 1")
     made["signal"].signal("USR2")  # while it imports, or before
     for name, interrupt in (
+        ("time limit", made["time limit"].meet_time_limit),
+        ("silent hang", made["silent hang"].meet_time_limit),
+        ("preempted", lambda: slurm.sbatch("sleep 1", "-phigh", "--nodes=2", "--gres=gpu:2")),
         ("requeue", lambda: slurm.output("scontrol", "requeue", made["requeue"].job)),
         ("kill", lambda: made["kill"].process(1).kill()),
         ("signal", lambda: made["signal"].signal("USR2")),
     ):
         made[name].wait_at_gate()
         interrupt()
+    for name in ("time limit", "silent hang"):
+        limited = made[name]
+        limited.wait_until(lambda t=limited: slurm.show(t.job)["Restarts"] != "0", "at its limit")
+        limited.limit_to(10)
     yield made
     for training in made.values():
         slurm.run("scancel", training.job)
@@ -256,7 +255,7 @@ def test_a_process_that_hangs_is_found_and_its_stack_is_in_the_log(trainings, un
     training.wait_for_start(2)
     training.ends_as(undisturbed)
     for rank in (0, 1):  # those that wait for it, too
-        assert f"error: process {rank} on n{rank} got nowhere for 4 s" in training.log
+        assert f"error: process {rank} on n{rank} got nowhere for 15 s" in training.log
     (line,) = [line for line in training.log.splitlines() if "in wait_for_nobody" in line]
     assert line.startswith("[process 1 on n1] ")
     threads = [line for line in training.log.splitlines() if "Thread 0x" in line]
@@ -268,3 +267,35 @@ def test_the_time_limit(trainings, undisturbed):
     training.wait_for_start(2)
     training.ends_as(undisturbed)
     assert "saved at step 4, in epoch 2" in training.log
+
+
+def test_a_hang_that_outlives_the_time_limit(trainings, undisturbed):
+    training = trainings["silent hang"]
+    training.wait_for_start(2)
+    training.ends_as(undisturbed)
+    assert "got nowhere" not in training.log  # nobody watched
+    assert "DUE TO TIME LIMIT" in training.log
+
+
+def test_preempted_by_a_job_of_higher_priority(trainings, undisturbed):
+    training = trainings["preempted"]
+    training.wait_for_start(2)
+    training.ends_as(undisturbed)
+    assert "saved at step 4, in epoch 2" in training.log
+
+
+def test_nodes_fail_with_their_processes(slurm, program, undisturbed):
+    training = Training(slurm, program, "without-nodes")
+    training.submit()
+    for start, node in enumerate(("n1", "n0"), start=1):  # n0 has the batch script and process 0
+        training.wait_at_gate()
+        assert {p.name() for p in slurm.cluster.processes(node)} == {"slurmd", "slurmstepd"}
+        slurm.cluster.kill_node(node)
+        assert not slurm.cluster.processes(node)
+        training.wait_until(lambda: slurm.state(training.job) != "RUNNING", "noticed")
+        for path in training.gate.glob("waits-*"):
+            path.unlink()
+        slurm.cluster.start_node(node)
+        training.wait_until(lambda n=start + 1: f"start {n}: job" in training.log, "again")
+    training.wait_for_start(3)
+    training.ends_as(undisturbed)

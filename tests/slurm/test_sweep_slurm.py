@@ -1,0 +1,81 @@
+"""A sweep on a real SLURM, of which some runs fail and only those are run again."""
+
+import re
+
+import pytest
+from programs import Program
+from submissions import ONE_NODE, TOY, jobs_of, run_of, states, wait_until_over
+
+from cardamage.paths import RunPaths
+from cardamage.stages import read_stage
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+SWEEP = """\
+name: rates
+sweep:
+  config: toy.yaml
+  overrides: {train.epochs: 1}
+  grid: {optim.lr: [0.001, 0.002, 0.003, 0.004, 0.005, 0.006], seed: [0, 1]}
+"""
+
+
+def test_of_a_sweep_of_twelve_only_the_two_that_failed_are_run_again(program: Program, slurm):
+    for name, text in (
+        ("toy", TOY),
+        ("sweep", SWEEP),
+        ("one", f"{ONE_NODE}starts_without_progress: 1\n"),
+    ):
+        (program.folder / f"{name}.yaml").write_text(text)
+    command = ("launch/submit.py", "sweep.yaml", "--cluster", "one.yaml")
+    said = program.succeeds(*command).splitlines()
+    assert said[0] == "rates: 12 runs"
+    runs = [run_of(program, line.partition(":")[0]) for line in said[1:-1]]
+    broken = [runs[3], runs[10]]
+    for run in broken:  # before they are trained: packing comes first
+        run.checkpoints.write_text("a file where a folder has to be\n")
+    assert len({jobs_of(run)["pack"] for run in runs}) == 1
+    # MaxArraySize is 6 there: two arrays.
+    assert len({jobs_of(run)["train"].partition("_")[0] for run in runs}) == 2
+    study = run_of(program, "rates")
+    for run in (*runs, study):
+        wait_until_over(slurm, run)
+    for run in runs:
+        wanted = [
+            "done",
+            *(["failed", "cancelled", "cancelled"] if run in broken else ["done"] * 3),
+        ]
+        assert states(run) == wanted, program("launch/status.py").stdout
+    error = str(read_stage(broken[0], "train").error)
+    assert error.startswith("a start brought no progress; the last: ")
+    assert "2 of 12 runs of rates are not tested" in str(read_stage(study, "report").error)
+    before, trained = accounted(slurm), {run: of_training(run) for run in runs}
+
+    for run in broken:
+        run.checkpoints.unlink()
+    again = program.succeeds(*command, "--follow")
+    names = [run.root.name for run in broken]
+    assert f"rates: 10 of 12 runs are complete; to do: {', '.join(names)}\n" in again
+    assert [states(run) for run in runs] == [["done"] * 4] * 12
+    assert read_stage(study, "report").state == "done"
+    # Two arrays of two, a report each, and the comparison; no packing.
+    new = {job: name for job, name in accounted(slurm).items() if job not in before}
+    stages = ("train", "test", "report")
+    assert sorted(new.values()) == sorted(
+        ["rates-report", *(f"rates-{stage}" for stage in stages for _ in broken)]
+    )
+    assert {jobs_of(run)[stage] for run in broken for stage in stages} < set(new)
+    for run in runs:
+        assert (of_training(run) == trained[run]) == (run not in broken)
+
+
+def accounted(slurm) -> dict[str, str]:
+    """The names of all jobs that accounting knows, elements of arrays one by one, by id."""
+    lines = slurm.output("sacct", "-n", "-X", "-P", "-o", "JobID,JobName").splitlines()
+    return dict(line.split("|") for line in lines if not re.search(r"\[", line))
+
+
+def of_training(run: RunPaths) -> tuple[str | None, int]:
+    """What changes when a run is trained again."""
+    record = read_stage(run, "train")
+    return record.job_id, record.attempts
