@@ -23,7 +23,6 @@ from cardamage.data.segmentation import (
 from cardamage.data.source import (
     ANNOTATIONS,
     MAX_PIXELS,
-    UNFIT_FOR_TEXT,
     ImageSource,
     safe_name,
     shown,
@@ -31,6 +30,7 @@ from cardamage.data.source import (
 from cardamage.errors import DataError
 from cardamage.labels import Category, unused_roots
 from cardamage.paths import SPLITS
+from cardamage.plain_text import UNFIT_FOR_TEXT
 
 __all__ = [
     "Annotation",

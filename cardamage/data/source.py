@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from cardamage.errors import DataError
 from cardamage.paths import SPLITS
+from cardamage.plain_text import UNFIT_FOR_TEXT
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from Python 3.12
@@ -25,9 +26,6 @@ MAX_FILE_BYTES = 1 << 30
 
 MAX_PIXELS = 200_000_000
 """A larger image is refused: no camera makes one, and a decompression bomb would."""
-
-UNFIT_FOR_TEXT = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")
-"""Characters that break a line, a file name or UTF-8."""
 
 # What zipfile and its decompressors raise on archives that are damaged, encrypted or exotic.
 _ZIP_FAULTS = (
