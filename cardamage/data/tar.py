@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cardamage.data.shards import INDEX_DTYPE, key_of
+from cardamage.data.shard_index import INDEX_DTYPE
+from cardamage.data.shards import key_of
 from cardamage.errors import DataError
 from cardamage.files import publish
 
@@ -59,7 +60,7 @@ class ShardContents:
     """What reading a shard back gave.
 
     Attributes:
-        index: of :data:`~cardamage.data.shards.INDEX_DTYPE`, one row a sample.
+        index: of :data:`~cardamage.data.shard_index.INDEX_DTYPE`, one row a sample.
         infos: the JSON values stored with each sample.
     """
 

@@ -14,8 +14,8 @@ from PIL import Image
 from small_export import packed_export
 
 from cardamage.data.openfiles import OpenFiles
+from cardamage.data.shard_index import INDEX_DTYPE
 from cardamage.data.shards import (
-    INDEX_DTYPE,
     Manifest,
     ShardReader,
     ShardRecord,
@@ -50,6 +50,7 @@ def sample(number: int) -> PackedSample:
 
 def write_folder(folder: Path, shards: tuple[int, ...] = (3, 2)) -> Path:
     """A folder whose train split has shards of so many samples."""
+    folder.mkdir(exist_ok=True)
     paths = ShardPaths(folder)
     records, indices, first = [], [], 0
     for number, count in enumerate(shards):
