@@ -23,6 +23,7 @@ from cardamage.data.segmentation import (
 from cardamage.data.source import (
     ANNOTATIONS,
     MAX_PIXELS,
+    MAX_SIDE,
     ImageSource,
     safe_name,
     shown,
@@ -42,6 +43,9 @@ __all__ = [
     "read_export",
     "scan_export",
 ]
+
+MAX_RECORDS = 5_000_000
+"""Most images, annotations or categories of a split: the largest public datasets have fewer."""
 
 _LISTS = ("images", "annotations", "categories")
 
@@ -207,6 +211,8 @@ class _SplitScan:
         }
         numbers = dict.fromkeys(take, 0)
         for key, item in items:
+            if numbers[key] == MAX_RECORDS:
+                raise BadJsonError(f'"{key}" has more than {MAX_RECORDS:,} records')
             try:
                 take[key](item)
             except _MalformedError as error:
@@ -269,7 +275,9 @@ class _SplitScan:
             self._add("duplicate file name", shown(name))
             return
         self._names.add(name)
-        if min(width, height) < 1 or width * height > MAX_PIXELS:
+        if not 1 <= min(width, height) <= max(width, height) <= MAX_SIDE or (
+            width * height > MAX_PIXELS
+        ):
             self._add("impossible size", f"{shown(name)} is {shown(width)}x{shown(height)}")
             return
         if name not in self._files:
