@@ -101,9 +101,9 @@ _REMEDIES = {
     errno.ENOTDIR: "a part of that path is no folder: choose another place",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
-_OF_THE_MACHINE = frozenset(
-    (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.EREMOTEIO, errno.ENOTCONN)
-    + (errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EUCLEAN)
+_OF_THE_MACHINE = (
+    *(errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.EREMOTEIO, errno.ENOTCONN),
+    *(errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EUCLEAN),
 )
 
 

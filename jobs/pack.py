@@ -11,6 +11,7 @@ from cardamage.signals import hold_usr2
 if __name__ == "__main__":
     hold_usr2()  # before imports that take seconds
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,9 +44,9 @@ def main() -> None:
     experiment, run = resolve(arguments.config, arguments.overrides, arguments.runs_dir)
     others = [packs_alike(experiment, folder) for folder in arguments.also]
     start_logging()
-    open_run(run, experiment)
     try:
         with running(run, "pack") as output:
+            open_run(run, experiment)
             packing = prepare_experiment(experiment)
             if not others:  # one run's mistake is not the others'; training refuses it as well
                 check_batch_size(experiment, packing)
@@ -53,9 +54,10 @@ def main() -> None:
             output["shards"] = str(folder.resolve())  # read from other folders too
     finally:
         record = read_stage(run, "pack")
-        for other in others:
-            attempts = read_stage(other, "pack").attempts + 1
-            write_stage(other, replace(record, attempts=attempts))
+        if record.pid == os.getpid():  # another process may have the run
+            for other in others:
+                attempts = read_stage(other, "pack").attempts + 1
+                write_stage(other, replace(record, attempts=attempts))
     print(folder)
 
 

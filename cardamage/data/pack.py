@@ -35,7 +35,7 @@ from cardamage.data.shards import (
     write_manifest,
 )
 from cardamage.data.source import ANNOTATIONS, ImageSource
-from cardamage.errors import DataError
+from cardamage.errors import DataError, MachineFault, of_storage
 from cardamage.files import sha256_of, write_bytes
 from cardamage.labels import BACKGROUND, map_categories
 from cardamage.paths import SPLITS, ShardPaths
@@ -169,6 +169,9 @@ def make(packing: Packing, *, events: EventLog | None = None, workers: int | Non
             if not is_complete(paths, packing.fingerprint):  # another process may have made it
                 _make(packing, events, workers or count_cores())
     except OSError as error:
+        known = of_storage(error)
+        if isinstance(known, MachineFault):
+            raise known from error
         raise DataError(
             f"{error.filename or paths.root} cannot be written ({error.strerror}); "
             f"make room, or choose another place with data.shards_dir"
