@@ -94,6 +94,10 @@ class RunPaths:
         """Who launched the run last, where, and with which process or job ids."""
         return self.root / "launch.json"
 
+    def lock(self, stage: str) -> Path:
+        """There while a process works at a stage, so that no second one does."""
+        return self.root / "stages" / f"{stage}.lock"
+
     @property
     def cancel_request(self) -> Path:
         """There while somebody asks the launcher to stop this run; the launcher removes it."""
