@@ -151,3 +151,9 @@ def test_an_undefined_score_is_null_in_an_event(tmp_path):
     event = json.loads(path.read_text(), parse_constant=pytest.fail)
     assert event["val_dice_fg"] is None
     assert event["val_loss"] == 0.5
+
+
+def test_a_log_line_is_one_line_whatever_it_quotes(capsys: pytest.CaptureFixture[str]):
+    start_logging()
+    log.info("read %s", "a\x1b[2J\nb.jpg")
+    assert capsys.readouterr().err.endswith(" INFO read a\\x1b[2J\\nb.jpg\n")
