@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cardamage.data.images import decode_image
+from cardamage.data.source import MAX_FILE_BYTES
 from cardamage.errors import ConfigError, DataError
 from cardamage.labels import BACKGROUND
 
@@ -101,6 +102,11 @@ def read_photo(photo: Photo) -> Image.Image:
         DataError: it cannot be read.
     """
     try:
+        if photo.path.stat().st_size > MAX_FILE_BYTES:
+            raise DataError(
+                f"{photo.path} is larger than {MAX_FILE_BYTES >> 20} MiB, which no photo is; "
+                f"take it away"
+            )
         content = photo.path.read_bytes()
     except OSError as error:
         raise DataError(f"{photo.path} cannot be read ({error.strerror})") from None
@@ -237,20 +243,22 @@ def _class_of_stroke(path: Path, tag: str, class_ids: Mapping[str, int]) -> int:
 def _read_grey(path: Path, size: tuple[int, int], *, as_ids: bool) -> NDArray[np.uint8]:
     """The values of a mask, uint8 (H, W); with ``as_ids`` those of a palette are its indices."""
     try:
-        with Image.open(path) as image:
-            if image.size != size:
-                raise DataError(
-                    f"{path} has {image.width}x{image.height} pixels and its image "
-                    f"{size[0]}x{size[1]}; export the mask at the image's size"
-                )
-            if as_ids and image.mode not in ("1", "L", "P"):
-                raise DataError(
-                    f"{path} is no mask of class ids: its pixels are {image.mode}; "
-                    f"save it as 8-bit grey (L), 0 for background, 1 for the first class"
-                )
-            return np.array(image if as_ids else image.convert("L"), dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        with Image.open(path, formats=("PNG",)) as image:
+            fits = image.size == size  # before a pixel is decoded
+            known = not as_ids or image.mode in ("1", "L", "P")
+            if fits and known:
+                return np.array(image if as_ids else image.convert("L"), dtype=np.uint8)
+    except Exception as error:  # noqa: BLE001 - decoders raise nearly anything on broken bytes
         raise DataError(f"{path} cannot be read as an image ({error}); export it again") from None
+    if not fits:
+        raise DataError(
+            f"{path} has {image.width}x{image.height} pixels and its image {size[0]}x{size[1]}; "
+            f"export the mask at the image's size"
+        )
+    raise DataError(
+        f"{path} is no mask of class ids: its pixels are {image.mode}; "
+        f"save it as 8-bit grey (L), 0 for background, 1 for the first class"
+    )
 
 
 def _check_ids(mask: NDArray[np.uint8], path: Path, class_names: Sequence[str]) -> None:
