@@ -31,6 +31,11 @@ def main() -> None:
     parser = experiment_parser(__doc__, example="data.subset=0.4")
     parser.add_argument("--workers", type=int, help="processes; default: one on each core")
     parser.add_argument(
+        "--check",
+        action="store_true",
+        help="read every shard that is there, and make those again that were damaged",
+    )
+    parser.add_argument(
         "--also",
         nargs="+",
         type=Path,
@@ -47,7 +52,7 @@ def main() -> None:
     try:
         with running(run, "pack") as output:
             open_run(run, experiment)
-            packing = prepare_experiment(experiment)
+            packing = prepare_experiment(experiment, check=arguments.check)
             if not others:  # one run's mistake is not the others'; training refuses it as well
                 check_batch_size(experiment, packing)
             folder = make(packing, events=EventLog(run.events), workers=arguments.workers)
@@ -78,7 +83,7 @@ def packs_alike(experiment: Experiment, folder: Path) -> RunPaths:
     return run
 
 
-def prepare_experiment(experiment: Experiment) -> Packing:
+def prepare_experiment(experiment: Experiment, *, check: bool) -> Packing:
     """What an experiment's ``data`` section asks to be packed; draws a synthetic source first."""
     data = experiment.data
     shards_dir = Path(data.shards_dir)
@@ -97,6 +102,7 @@ def prepare_experiment(experiment: Experiment) -> Packing:
         subset=data.subset,
         image_format=data.image_format,
         shards_dir=shards_dir,
+        check=check,
     )
 
 

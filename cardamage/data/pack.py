@@ -54,12 +54,14 @@ class Packing:
         fingerprint: of what is packed and how; see :func:`fingerprint`.
         samples: images of each split that are used.
         complete: nothing is left to do.
+        check: shards count as whole when their bytes are those that were packed, and not by size.
     """
 
     paths: ShardPaths
     fingerprint: str
     samples: dict[str, int]
     complete: bool
+    check: bool
     source: Path
     options: dict[str, Any]
     recipe: Recipe
@@ -104,6 +106,7 @@ def prepare(
     subset: float = 1.0,
     image_format: ImageFormat = "jpg",
     shards_dir: Path,
+    check: bool = False,
 ) -> Packing:
     """Check an export against the options and find its shard folder; writes nothing.
 
@@ -116,6 +119,8 @@ def prepare(
             one.
         image_format: how images are stored.
         shards_dir: the parent of shard folders.
+        check: read every shard that is there, and have those made again whose bytes are not those
+            that were packed; else their sizes are gone by.
 
     Raises:
         DataError: the export is wrong, or its categories and ``classes`` disagree.
@@ -131,7 +136,7 @@ def prepare(
     with closing(ImageSource(source)) as files:
         digest = fingerprint(files, options)
     paths = ShardPaths(shards_dir / f"{dataset_name(source)}-{digest[:12]}")
-    complete = is_complete(paths, digest)
+    complete = is_complete(paths, digest, check=check)
     records: dict[str, tuple[ImageRecord, ...]] = {}
     class_of: dict[int, int] = {}
     if complete:
@@ -143,7 +148,7 @@ def prepare(
         records = {split: first_images(export.splits[split], subset) for split in SPLITS}
         samples = {split: len(images) for split, images in records.items()}
     recipe = Recipe(class_of, len(classes) + 1, image_size, image_format)
-    return Packing(paths, digest, samples, complete, source, options, recipe, records)
+    return Packing(paths, digest, samples, complete, check, source, options, recipe, records)
 
 
 def make(packing: Packing, *, events: EventLog | None = None, workers: int | None = None) -> Path:
@@ -166,7 +171,8 @@ def make(packing: Packing, *, events: EventLog | None = None, workers: int | Non
         return paths.root
     try:
         with held(paths.root):
-            if not is_complete(paths, packing.fingerprint):  # another process may have made it
+            # Another process may have made it meanwhile.
+            if not is_complete(paths, packing.fingerprint, check=packing.check):
                 _make(packing, events, workers or count_cores())
     except OSError as error:
         known = of_storage(error)

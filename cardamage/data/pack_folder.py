@@ -14,8 +14,13 @@ from cardamage.locks import hold
 from cardamage.paths import SPLITS, ShardPaths
 
 
-def is_complete(paths: ShardPaths, fingerprint: str) -> bool:
+def is_complete(paths: ShardPaths, fingerprint: str, *, check: bool = False) -> bool:
     """Whether the manifest is there and every shard and index is as it says.
+
+    Args:
+        paths: the folder.
+        fingerprint: what it has to hold.
+        check: go by the shards' bytes, which takes a while, rather than by their sizes.
 
     Raises:
         DataError: the folder holds shards of another fingerprint.
@@ -37,7 +42,11 @@ def is_complete(paths: ShardPaths, fingerprint: str) -> bool:
         if not index.is_file() or sha256_of(index) != record.index_sha256:
             return False
         for number, shard in enumerate(record.shards):
-            if fault_in_size(paths.shard(split, number), shard.bytes):
+            path = paths.shard(split, number)
+            if fault_in_size(path, shard.bytes):
+                return False
+            if check and sha256_of(path) != shard.sha256:
+                log.warning("%s has other bytes than were packed", path)
                 return False
     return True
 

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cardamage.data.openfiles import OpenFiles
 from cardamage.data.shard_index import lies_inside, read_index
-from cardamage.errors import DataError
+from cardamage.errors import DataError, MachineFault, of_storage
 from cardamage.files import write_text
 from cardamage.paths import ShardPaths
 
@@ -91,11 +91,19 @@ class Manifest(_Record):
     rasteriser: str
     encoder: str
     splits: dict[str, SplitRecord]
+    sha256: str | None = None
+    """Of all the rest, so that a flipped bit is noticed; older manifests have none."""
 
 
 def write_manifest(paths: ShardPaths, manifest: Manifest) -> None:
     """Publish the manifest; from then on the shards count as complete."""
-    write_text(paths.manifest, manifest.model_dump_json(indent=2) + "\n")
+    signed = manifest.model_copy(update={"sha256": _hash_of(manifest)})
+    write_text(paths.manifest, signed.model_dump_json(indent=2) + "\n")
+
+
+def _hash_of(manifest: Manifest) -> str:
+    content = manifest.model_dump(mode="json", exclude={"sha256"})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(paths: ShardPaths) -> Manifest:
@@ -119,9 +127,12 @@ def read_manifest(paths: ShardPaths) -> Manifest:
             f"delete {paths.root} and {_REPACK}"
         )
     try:
-        return Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(text)
     except ValidationError:
         raise _damaged_manifest(paths) from None
+    if manifest.sha256 not in (None, _hash_of(manifest)):
+        raise _damaged_manifest(paths)
+    return manifest
 
 
 class Sample(NamedTuple):
@@ -229,7 +240,11 @@ class ShardReader:
             with self._files.borrow(self._shards[int(row["shard"])]) as descriptor:
                 content = os.pread(descriptor, size, offset)
         except OSError as error:
-            raise self._damaged(number, f"a shard that cannot be read ({error.strerror})") from None
+            known = of_storage(error)
+            where = f"{self._shards[int(row['shard'])]}: sample {key_of(number)}"
+            if isinstance(known, MachineFault):
+                raise MachineFault(f"{where}: {known}") from None
+            raise DataError(f"{where} cannot be read ({error.strerror}); {_REPACK}") from None
         if zlib.crc32(content) != row[f"{part}_crc32"]:
             raise self._damaged(number, f"other bytes in its {part} than were packed")
         return content
@@ -249,9 +264,7 @@ class ShardReader:
 
     def _damaged(self, number: int, what: str) -> DataError:
         shard = self._shards[int(self._index[number]["shard"])]
-        return DataError(
-            f"{shard}: sample {key_of(number)} has {what}; delete {self.folder} and {_REPACK}"
-        )
+        return DataError(f"{shard}: sample {key_of(number)} has {what}; {_REPACK} --check")
 
 
 def fault_in_size(path: Path, expected: int) -> str | None:
@@ -281,4 +294,4 @@ _REPACK = "pack again: python jobs/pack.py CONFIG"
 
 
 def _damaged_manifest(paths: ShardPaths) -> DataError:
-    return DataError(f"{paths.manifest} is damaged; delete {paths.root} and {_REPACK}")
+    return DataError(f"{paths.manifest} is damaged; {_REPACK}")
