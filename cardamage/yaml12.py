@@ -27,6 +27,9 @@ MAX_BYTES = 1 << 20
 MAX_DIGITS = 100
 """Longer whole numbers are refused: Python would not write the longest of them."""
 
+MAX_BRACKETS = 64
+"""Most brackets and braces that may be open at a time."""
+
 _NO_TEXT = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\U0010ffff]")
 """What may not stand in a YAML file, and so may not come in by an escape such as ``\\0``."""
 
@@ -42,6 +45,11 @@ class _Loader(yaml.SafeLoader):
         for tag, construct in yaml.SafeLoader.yaml_constructors.items()
         if tag is None or tag.rpartition(":")[2] in _CORE_TAGS
     }
+
+    def fetch_flow_collection_start(self, TokenClass: type[yaml.Token]) -> None:  # noqa: N803
+        if self.flow_level >= MAX_BRACKETS:  # PyYAML would find out too, after many seconds
+            raise RecursionError
+        super().fetch_flow_collection_start(TokenClass)
 
     def get_single_node(self) -> yaml.Node | None:
         node = super().get_single_node()

@@ -167,3 +167,10 @@ def test_a_file_that_is_no_config_by_its_size(tmp_path):
 def test_a_path_with_a_nul_is_no_file(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         yaml12.read_mapping(tmp_path / "a\0b")
+
+
+def test_open_brackets_are_counted_before_they_take_time():
+    nested = "[" * yaml12.MAX_BRACKETS + "]" * yaml12.MAX_BRACKETS
+    assert yaml12.load(nested) is not None
+    with pytest.raises(RecursionError):
+        yaml12.load("[" + nested + "]")
