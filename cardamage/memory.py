@@ -12,7 +12,7 @@ from cardamage.errors import ConfigError
 _SIGNS = (
     "can't allocate memory",  # torch's allocator on a CPU
     "bad_alloc",  # the C++ library beneath it
-    "could not create a memory",  # oneDNN, torch's convolutions on a CPU
+    "could not create a",  # oneDNN, torch's convolutions on a CPU
     "can't start new thread",  # Python: there is no memory for its stack
     "Cannot allocate memory",
 )

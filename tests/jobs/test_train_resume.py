@@ -14,7 +14,7 @@ from cardamage.data.order import batch_at
 from cardamage.paths import RunPaths
 from cardamage.stages import read_stage
 
-EPOCHS, BATCH = 4, 7
+EPOCHS, BATCH, IMAGES = 4, 7, 22
 OPTIONS = (f"train.epochs={EPOCHS}", f"train.batch_size={BATCH}", "train.record_samples=true")
 
 
@@ -73,7 +73,7 @@ def test_a_run_killed_twice_within_an_epoch_ends_with_the_same_bytes(toy, undist
     kill_after(toy, run, 2, *OPTIONS)
     kill_after(toy, run, newest(run) + 2, *OPTIONS)
     step, finished = newest(run), run.finished_checkpoints()
-    assert 0 < step < EPOCHS * 3
+    assert 0 < step < -(-IMAGES * EPOCHS // BATCH)
     before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in finished.values()}
     assert len(run.states()) in (2, 3)  # three where it was killed before it removed the oldest
     toy.succeeds("jobs/train.py", "toy.yaml", "name=killed", *OPTIONS)
@@ -111,8 +111,7 @@ def test_global_batches_stay_the_same_on_one_two_three_and_one_process(toy, undi
     assert ranks == [f"samples-rank{rank}.jsonl" for rank in range(3)]
     found = consumed(run)
     assert found == consumed(undisturbed)
-    images = 3 * BATCH
-    assert sorted(found) == list(range(3 * EPOCHS))
+    assert sorted(found) == list(range(-(-IMAGES * EPOCHS // BATCH)))
     for step, keys in found.items():
-        assert keys == [f"{number:08d}" for number in batch_at(0, images, BATCH, step)[0]]
+        assert keys == [f"{number:08d}" for number in batch_at(0, IMAGES, BATCH, step)[0]]
     assert list(run.finished_checkpoints()) == list(range(1, EPOCHS + 1))
