@@ -7,6 +7,7 @@ used and lists all that is wrong. :func:`read_export` is the same for those who 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -182,8 +183,11 @@ def _scan_split(files: ImageSource, split: str, findings: Findings) -> SplitExpo
         return None
     scan = _SplitScan(split, findings, files.names(split))
     try:
-        with files.open(split, ANNOTATIONS) as stream:
-            scan.take_all(list_items(stream, _LISTS))
+        with (
+            files.open(split, ANNOTATIONS) as stream,
+            closing(list_items(stream, _LISTS)) as items,  # else it outlives the stream
+        ):
+            scan.take_all(items)
     except BadJsonError as error:
         findings.add("broken annotations", split, f"{ANNOTATIONS}: {error}")
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from typing import Any, BinaryIO
 
 _READ_CHARS = 1 << 20
@@ -22,7 +22,7 @@ class BadJsonError(ValueError):
     """The text is not JSON, or not an object that holds the lists asked for."""
 
 
-def list_items(stream: BinaryIO, lists: Collection[str]) -> Iterator[tuple[str, Any]]:
+def list_items(stream: BinaryIO, lists: Collection[str]) -> Generator[tuple[str, Any], None, None]:
     """Every item of the named lists of a JSON object, in the order of the file.
 
     Args:

@@ -28,7 +28,7 @@ from launch import study
 from launch.profiles import load_profile
 
 MOST_PAINTED_PIXELS = 1 << 20
-"""Larger images are read but not painted, for the fuzzer's sake; a test paints the largest."""
+"""Larger images are read but not painted, so that an input takes milliseconds."""
 
 OVERRIDES_FROM = b"\x1f"
 """In an input for the config loader this byte, which no YAML holds, begins each override."""
