@@ -216,6 +216,7 @@ def with_right_hashes(manifest: bytes, index: bytes, tar: bytes) -> bytes:
         split = values["splits"]["train"]
         split["index_sha256"] = sha256(index).hexdigest()
         split["shards"][0]["bytes"] = len(tar)
+        values["sha256"] = None
         return json.dumps(values).encode()
     except (ValueError, TypeError, KeyError, IndexError, RecursionError):
         return manifest
