@@ -136,6 +136,8 @@ def log_outcome(outcome: Outcome, root: Path, budget: Budget) -> None:
     killed = ", ".join(f"{stage} {count} times" for stage, count in counts.items()) or "nothing"
     if outcome.problem is None:
         log.info("killed %s: equal; %d kills to go", killed, budget.total())
+        for name in outcome.left:
+            log.info("left half written: %s", name)
     else:
         log.error("killed %s: %s; see %s", killed, outcome.problem, root)
 

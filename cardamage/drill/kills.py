@@ -61,7 +61,7 @@ class Draw:
         return cls(
             cold=random.random() < _COLD_SHARE,
             moment=random.random(),
-            everyone=random.random() < 0.5,
+            everyone=random.random() < 0.4,
             which=random.random(),
             writing=random.random() < _WRITING_SHARE,
             delay_s=random.uniform(0, _DELAY_S),

@@ -59,10 +59,13 @@ class Outcome:
     Attributes:
         kills: what was done to it.
         problem: None when its files are those of the undisturbed run, else what differs.
+        left: names of the half-written files and folders that lie about in the end, which harm
+            nothing and take room.
     """
 
     kills: list[Kill]
     problem: str | None
+    left: list[str]
 
 
 class Trial:
@@ -112,8 +115,13 @@ class Trial:
             problem = problem or difference(self._results(stage), pace[True].results[stage])
             kills += [replace(kill, equal=problem is None) for kill in struck]
             if problem:
-                return Outcome(kills, f"{stage} on {self._processes} processes: {problem}")
-        return Outcome(kills, self._await_leftovers())
+                problem = f"{stage} on {self._processes} processes: {problem}"
+                return self._outcome(kills, problem)
+        return self._outcome(kills, self._await_leftovers())
+
+    def _outcome(self, kills: list[Kill], problem: str | None) -> Outcome:
+        left = sorted(str(path.relative_to(self._root)) for path in parts(self._root))
+        return Outcome(kills, problem, left)
 
     def _disturb(
         self, stage: str, budget: Budget, random: Random, pace: Mapping[bool, Reference]
