@@ -50,6 +50,7 @@ from cardamage.training.resume import Training
 from cardamage.training.saving import Saver
 from cardamage.training.start import start_from
 from cardamage.training.stopping import StopRequests
+from cardamage.training.warm_up import settle_gradient_order
 from cardamage.training.watchdog import Watchdog, limit_from_environment
 
 
@@ -109,6 +110,7 @@ def train(
     optimizer = build_optimizer(experiment.optim, model.parameters())
     loss_of = build_loss(experiment.loss)
     model, optimizer = accelerator.prepare(model, optimizer)
+    settle_gradient_order(model, accelerator, experiment.data.image_size)
     training = Training(accelerator, model, optimizer, Tally(len(names)), origin)
     if taken_up := training.take_up(run):
         epochs = len(training.rows)
