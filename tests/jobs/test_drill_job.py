@@ -12,17 +12,17 @@ CONFIG = ROOT / "configs" / "drill.yaml"
 def test_a_small_drill_kills_every_stage_and_all_comes_out_equal(program, tmp_path):
     work = tmp_path / "work"
     work.mkdir()
-    options = ["--kills", 6, "--processes", 1, "--seed", 1, "--work", work, "--out", "drill.md"]
+    options = ["--kills", 5, "--processes", 1, "--seed", 3, "--work", work, "--out", "drill.md"]
     printed = program.succeeds("jobs/drill.py", CONFIG, *options, "train.epochs=2", timeout_s=600)
-    assert re.search(r"^all .* 6 of 6\s*$", printed, re.MULTILINE), printed
+    assert re.search(r"^all .* 5 of 5\s*$", printed, re.MULTILINE), printed
 
     text = (program.folder / "drill.md").read_text()
-    assert text.startswith("6 kills in ")
+    assert text.startswith("5 kills in ")
     table = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     counts = {row[0]: (int(row[2]), row[-1]) for row in table[2:]}
-    # 2, 5 and 3 tenths of 6 are 1.2, 3 and 1.8.
-    expected = {"pack": (1, "1 of 1"), "train": (3, "3 of 3"), "test": (2, "2 of 2")}
-    assert counts == {**expected, "all": (6, "6 of 6")}
+    # 2, 5 and 3 tenths of 5 are 1, 2.5 and 1.5; this seed makes the kill of pack a cold one.
+    expected = {"pack": (1, "1 of 1"), "train": (3, "3 of 3"), "test": (1, "1 of 1")}
+    assert counts == {**expected, "all": (5, "5 of 5")}
     assert not list(work.iterdir())  # nothing is left of runs that came out equal
 
 
