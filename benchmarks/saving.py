@@ -1,11 +1,12 @@
-"""How long a save keeps training waiting, beside a save that is written at once, in one run.
+"""How long a save keeps training waiting, beside saves that are written at once, in one run.
 
-    python benchmarks/saving.py                  unet2 and deeplabv3_resnet50, on the CPU or GPU
+    python benchmarks/saving.py                     unet2 and deeplabv3_resnet50, on CPU or GPU
     python benchmarks/saving.py --folder /scratch   where the states are written
 
-Both save weights and Adam's state. "at once" is torch.save, fsync and rename, and nothing more,
-in the training thread; "behind" is what the training loop calls, while a thread writes. The two
-alternate; medians are shown. The "first" save behind allocates the memory that all later ones use.
+All save weights and Adam's state. "behind" is what the training loop calls, while a thread checks
+that the weights are finite, writes, flushes, hashes and renames. "at once" does the same in the
+training thread. "bare" is torch.save, fsync and rename in the training thread, and no check. They
+take turns; medians are shown. The "first" save behind allocates the memory that later ones use.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from cardamage.training.optim import build_optimizer
 from cardamage.training.plan import StepPlan
 from cardamage.training.resume import Training
 from cardamage.training.saving import Saver
+from cardamage.training.states import write_state
 from cardamage.training.stopping import StopRequests
 
 CLASSES = ("scratch", "dent", "broken lamp")
@@ -46,29 +48,29 @@ def main() -> None:
     arguments = parser.parse_args()
     accelerator = Accelerator()
     print(describe("torch"), f"; {accelerator.device}", sep="")
-    print(
-        f"{'model':>20} {'MB':>6} {'at once ms':>11} {'behind ms':>10} {'first ms':>9} {'ratio':>7}"
-    )
+    print(f"{'model':>20} {'MB':>5} {'behind ms':>10} {'first ms':>9} ", end="")
+    print(f"{'at once ms':>11} {'ratio':>6} {'bare ms':>8} {'ratio':>6}")
     for name in arguments.models:
         folder = Path(tempfile.mkdtemp(dir=arguments.folder))
         try:
-            size_mb, at_once_ms, behind_ms, first_ms = measure(
-                name, folder, accelerator, arguments.saves
-            )
+            waits = measure(name, folder, accelerator, arguments.saves)
         finally:
             shutil.rmtree(folder)
-        ratio = behind_ms / at_once_ms
+        behind_ms, at_once_ms, bare_ms = (
+            1e3 * statistics.median(waits[how][1:]) for how in ("behind", "at once", "bare")
+        )
         print(
-            f"{name:>20} {size_mb:6.0f} {at_once_ms:11.1f} {behind_ms:10.1f} {first_ms:9.1f} "
-            f"{ratio:6.1%}",
+            f"{name:>20} {waits['MB'][0]:5.0f} {behind_ms:10.1f} {1e3 * waits['behind'][0]:9.1f} "
+            f"{at_once_ms:11.1f} {behind_ms / at_once_ms:6.1%} "
+            f"{bare_ms:8.1f} {behind_ms / bare_ms:6.1%}",
             flush=True,
         )
 
 
 def measure(
     name: str, folder: Path, accelerator: Accelerator, saves: int
-) -> tuple[float, float, float, float]:
-    """MB on disk, and milliseconds that training waits: at once, behind, and the first time."""
+) -> dict[str, list[float]]:
+    """Seconds that training waits for each save, by the way of saving; and MB on disk."""
     synthesize(folder / "drawn", images=30, size=64, seed=0)
     size = (32, 32)
     classes = {name: [name] for name in CLASSES}
@@ -83,34 +85,40 @@ def measure(
     )
     run, training = RunPaths(folder / "run"), trained_once(experiment, accelerator)
     run.root.mkdir()
-    at_once_s, behind_s = [], []
+    waits: dict[str, list[float]] = {"behind": [], "at once": [], "bare": []}
     with ShardReader(shards, "train") as reader:
         plan = StepPlan(0, len(reader), 16, None, 0, 1)
+        finite = FiniteCheck(run, experiment, plan, reader)
+
+        def behind() -> None:
+            saver.save()
+
+        def at_once() -> None:
+            state = training.state(training.tally.gather(accelerator))
+            finite.weights(state["weights"], training.step)
+            write_state(folder / "other" / "state.pt", state)
+
+        def bare() -> None:
+            state = training.state(training.tally.gather(accelerator))
+            with publish(folder / "other" / "state.pt") as aside:
+                torch.save(state, aside)
+
         with Saver(
             run=run,
             experiment=experiment,
             training=training,
-            finite=FiniteCheck(run, experiment, plan, reader),
+            finite=finite,
             requests=StopRequests(accelerator),
             taken_up=None,
         ) as saver:
             for step in range(1, saves + 2):
                 training.step = step
-                started = waited_for(accelerator)
-                saver.save()
-                behind_s.append(waited_for(accelerator) - started)
-                saver.wait()
-                started = waited_for(accelerator)
-                tally = training.tally.gather(accelerator)
-                with publish(folder / "at once" / "state.pt") as aside:
-                    torch.save(training.state(tally), aside)
-                at_once_s.append(time.perf_counter() - started)
-    return (
-        run.state(step).stat().st_size / 1e6,
-        1e3 * statistics.median(at_once_s[1:]),
-        1e3 * statistics.median(behind_s[1:]),
-        1e3 * behind_s[0],
-    )
+                for how, save in (("behind", behind), ("at once", at_once), ("bare", bare)):
+                    started = waited_for(accelerator)
+                    save()
+                    waits[how].append(waited_for(accelerator) - started)
+                    saver.wait()
+    return {**waits, "MB": [run.state(step).stat().st_size / 1e6]}
 
 
 def trained_once(experiment: config.Experiment, accelerator: Accelerator) -> Training:

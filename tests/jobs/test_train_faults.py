@@ -172,6 +172,31 @@ def test_a_shard_that_is_damaged_while_training_runs_ends_it_in_one_line(toy):
     assert "other bytes in its" in line
 
 
+def test_a_state_that_cannot_be_written_ends_training_and_the_one_before_stays(toy):
+    options = ("name=full", "train.epochs=300", "train.save_steps=1", "train.record_samples=true")
+    run = packed(toy, *options)
+    with start(toy, *options) as process:
+        while not run.states():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.005)
+        # The kernel refuses to make any file of this process larger, as a full disk would.
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode in (1, 2), stderr
+    line = the_error(stderr)
+    assert "state-" in line
+    assert "File too large" in line
+    assert read_stage(run, "train").state == "failed"
+    states = run.states()
+    assert states
+    for step, path in states.items():
+        assert read_state(path)["step"] == step
+    assert not list(run.resume.glob(".*.part"))
+    epochs = max(states) * BATCH // IMAGES + 1
+    toy.succeeds("jobs/train.py", "toy.yaml", *options, f"train.epochs={epochs}")
+    assert list(run.finished_checkpoints()) == list(range(1, epochs + 1))
+
+
 def test_running_out_of_memory_ends_in_one_line_that_says_what_to_lower(toy):
     options = ("name=large", "model.name=segnet1", "train.record_samples=true")
     run = packed(toy, *options)

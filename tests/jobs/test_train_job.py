@@ -298,6 +298,19 @@ def test_a_loss_that_explodes_ends_training_and_poisons_no_checkpoint(toy):
     assert read_stage(run_of(toy, "wild"), "train").state == "failed"
 
 
+def test_the_same_config_twice_gives_the_same_bytes(toy):
+    names, files = ("one", "two"), []
+    for name in names:
+        options = (f"name={name}", "train.deterministic=true")
+        toy.succeeds("jobs/pack.py", "toy.yaml", *options)
+        toy.succeeds("jobs/train.py", "toy.yaml", *options)
+        run = run_of(toy, name)
+        paths = [run.metrics, *run.finished_checkpoints().values(), *run.states().values()]
+        files.append({path.name: path.read_bytes() for path in paths})
+    assert len(files[0]) == 5
+    assert files[0] == files[1]
+
+
 def test_training_goes_on_from_the_older_state_where_the_newest_is_damaged(trained):
     run = run_of(trained)
     expected = {epoch: path.read_bytes() for epoch, path in run.finished_checkpoints().items()}

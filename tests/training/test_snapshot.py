@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from cardamage.training.snapshot import Snapshot
@@ -35,3 +36,14 @@ def test_memory_is_used_again_and_grows_with_what_is_new():
 def test_strided_tensors_keep_their_values():
     tensor = torch.arange(6.0).view(2, 3).t()
     assert torch.equal(Snapshot(CPU).take([tensor])[0], tensor)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_copy_from_a_gpu_is_that_of_the_moment_it_was_asked_for():
+    snapshot, tensor = Snapshot(torch.device("cuda")), torch.zeros(1 << 24, device="cuda")
+    copy = snapshot.take({"a": tensor})
+    tensor += 1
+    snapshot.wait()
+    assert copy["a"].is_pinned()
+    assert not copy["a"].any()
