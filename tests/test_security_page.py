@@ -29,17 +29,15 @@ TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
         ("classes", str(labels.MAX_CLASSES)),
         (
             "a config file",
-            (
-                f"{yaml12.MAX_BYTES >> 20} MiB, {yaml12.MAX_VALUES:,} values with aliases written out, "
-                f"{yaml12.MAX_BRACKETS} open brackets, numbers of {yaml12.MAX_DIGITS} digits"
-            ),
+            f"{yaml12.MAX_BYTES >> 20} MiB, {yaml12.MAX_VALUES:,} values with aliases written out",
         ),
+        ("a config file", f"{yaml12.MAX_BRACKETS} open brackets, {yaml12.MAX_DIGITS} digits"),
         ("runs of a study or sweep", f"{study.MAX_RUNS:,}"),
     ],
 )
 def test_limits(row: str, told: str):
     (line,) = re.findall(rf"^\| {row} \| (.*) \| .* \|$", TEXT, re.MULTILINE)
-    assert line.startswith(told)
+    assert told in line
 
 
 def test_limits_are_set_where_it_says():
