@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from finished_runs import make_run
+from test_report_page import Page
 
 from cardamage import config
 from cardamage.paths import RunPaths
@@ -129,3 +130,19 @@ def test_names_are_shown_and_never_run(runs):
 def test_figures_lie_beside_it(report):
     assert sorted(report.figures) == ["scores", "tests", "validation"]
     assert all(f"({name}.png)" in report.summary for name in report.figures)
+
+
+def test_names_of_runs_are_shown_and_never_run(tmp_path):
+    name = 'x"><img src=x onerror=alert(1)>'
+    hostile = make_run(tmp_path / name, epochs=2, overrides=("data.drop=['</td><script>']",))
+    rendered = comparison.comparison_report([load(hostile), load(make_run(tmp_path / "plain"))])
+
+    page = Page(rendered.page)
+
+    assert len(page.all("script")) == 1
+    assert all(not name.startswith("on") for _, attrs in page.tags for name in attrs)
+    assert all(attrs["src"].startswith("data:") for attrs in page.all("img"))
+    assert name in page.text
+    assert "</td><script>" in page.text
+    assert "\n<" not in rendered.summary
+    assert r"\<img src=x onerror=alert(1)\>" in rendered.summary
