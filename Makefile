@@ -4,6 +4,7 @@
 #   make test-slurm   only those on a real SLURM
 #   make lint     formatting, style, types, import direction
 #   make check    lint and test: what CI runs
+#   make drill    kill a small run a hundred times, and compare it with one left alone
 #   make schema   write configs/*.schema.json anew, after a change of cardamage/config.py or launch/study.py
 #   make clean    remove what can be made again; data/, runs/ and shards/ stay
 # Choose another interpreter with: make demo PYTHON=python3.12
@@ -14,7 +15,7 @@ INSTALLED := .venv/installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slurm lint check schema clean
+.PHONY: help demo test test-slurm lint check drill schema clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -43,6 +44,9 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 check: lint test
+
+drill: $(INSTALLED)
+	$(BIN)/python jobs/drill.py --kills 100 $(ARGS)
 
 schema: $(INSTALLED)
 	$(BIN)/python -c 'from pathlib import Path; from cardamage import config, files; \

@@ -239,6 +239,14 @@ class Train(Section):
     """Arithmetic of the forward pass; the weights stay float32."""
     horizontal_flip: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Chance that a training image is mirrored left to right."""
+    save_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 10.0
+    """Minutes between saves of the state within an epoch; null saves when epochs end only."""
+    save_steps: Annotated[int, Field(ge=1)] | None = None
+    """Steps between saves of the state within an epoch."""
+    sync_batchnorm: bool = False
+    """Normalise by the statistics of all processes' images together; several need GPUs for it."""
+    deterministic: bool = False
+    """Use only algorithms that give the same bits every time; slower on a GPU."""
     record_samples: bool = False
     """Write the samples every step really consumed to logs/samples-rank<rank>.jsonl."""
 
@@ -330,11 +338,15 @@ class Experiment(Section):
         """What makes two starts the same run: all that the weights of an epoch depend on.
 
         Left out are the name, how many epochs there are, how many threads decode, where the shards
-        lie, what is logged, and the test section.
+        lie, when the state is saved, what is logged, and the test section. So is a setting that was
+        not there from the first version on, while it is off: older runs keep their identity.
         """
         identity = self.model_dump(mode="json", exclude={"name", "test"})
-        for key in ("epochs", "record_samples"):
+        for key in ("epochs", "save_minutes", "save_steps", "record_samples"):
             del identity["train"][key]
+        for key in ("sync_batchnorm", "deterministic"):
+            if not identity["train"][key]:
+                del identity["train"][key]
         for key in ("workers", "shards_dir"):
             del identity["data"][key]
         if self.data.subset == 1 or self.data.subset_by == "name":

@@ -28,11 +28,19 @@ from rich.progress import (
     Progress as RichProgress,
 )
 
+from cardamage.plain_text import plain
+
 log = logging.getLogger("cardamage")
 """The one logger; libraries keep theirs."""
 
 console = Console(stderr=True)
 """Where progress goes: standard error, so that standard output holds results only."""
+
+
+def _make_plain(record: logging.LogRecord) -> bool:
+    """Keep what a log line quotes of foreign files on that line, and from commanding terminals."""
+    record.msg, record.args = plain(record.getMessage()), None
+    return True
 
 
 def start_logging(*, main_process: bool = True) -> None:
@@ -43,17 +51,23 @@ def start_logging(*, main_process: bool = True) -> None:
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(_make_plain)
     log.handlers = [handler]
     log.propagate = False
+    logging.raiseExceptions = False  # a line lost on a full disk is no reason for a traceback
     log.setLevel(logging.INFO if main_process else logging.WARNING)
 
 
 class EventLog:
-    """Appends events to ``events.jsonl``; every event has ``time`` (Unix seconds), ``event``."""
+    """Appends events to ``events.jsonl``; every event has ``time`` (Unix seconds), ``event``.
+
+    Where the file cannot be written, that is said once: no run needs it to go on.
+    """
 
     def __init__(self, path: Path, *, enabled: bool = True) -> None:
         self._path = path
         self._enabled = enabled
+        self._failed = False
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event; a line torn by a kill before it is ended first."""
@@ -61,13 +75,20 @@ class EventLog:
             return
         strict = {key: None if _is_undefined(value) else value for key, value in fields.items()}
         line = json.dumps({"time": round(time.time(), 3), "event": event, **strict})
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._append(line.encode())
+        except OSError as error:
+            if not self._failed:
+                log.warning("%s: %s; going on without events", self._path, error.strerror)
+            self._failed = True
+
+    def _append(self, line: bytes) -> None:
         with self._path.open("ab+") as stream:
             if stream.tell():
                 stream.seek(-1, 2)
                 if stream.read(1) != b"\n":
-                    stream.write(b"\n")
-            stream.write(line.encode() + b"\n")
+                    line = b"\n" + line
+            stream.write(line + b"\n")
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

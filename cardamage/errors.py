@@ -7,7 +7,8 @@ The tree::
     │   ├── ConfigError     a config file or an override
     │   ├── DataError       a dataset, an annotation, an image, a shard
     │   ├── RunError        a run directory: in use, unwritable, of another config, incomplete
-    │   └── CheckpointError a checkpoint: missing, damaged, of another model
+    │   ├── CheckpointError a checkpoint: missing, damaged, of another model
+    │   └── StorageError    a disk: full, read-only, closed to this user; a folder that is gone
     ├── MachineFault        exit 1: the machine's doing, so another start may do
     └── Stopped             exit 75: stopped on request after saving; the same command goes on
 
@@ -16,13 +17,17 @@ A process that got nowhere for too long ends with 76: see :mod:`cardamage.traini
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from enum import IntEnum
 from types import FrameType
 from typing import NoReturn
+
+from cardamage.plain_text import plain
 
 
 class ExitStatus(IntEnum):
@@ -36,9 +41,15 @@ class ExitStatus(IntEnum):
 
 
 class CardamageError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose.
+
+    A message may quote foreign files; whatever they hold, it reads as one line of plain text.
+    """
 
     exit_status = ExitStatus.FAILED
+
+    def __str__(self) -> str:
+        return plain(super().__str__())
 
 
 class UserError(CardamageError):
@@ -63,6 +74,10 @@ class CheckpointError(UserError):
     """A checkpoint is missing, damaged or belongs to another model."""
 
 
+class StorageError(UserError):
+    """A file cannot be written or read for a reason that somebody has to see to."""
+
+
 class MachineFault(CardamageError):  # noqa: N818 - no error of this software
     """Something was killed or cannot be reached: the same start may do, perhaps elsewhere."""
 
@@ -73,33 +88,105 @@ class Stopped(CardamageError):  # noqa: N818 - not an error of anybody's
     exit_status = ExitStatus.STOPPED
 
 
+_STDERR = 2
+_GOES_ON = "then the same command goes on"
+_REMEDIES = {
+    errno.ENOSPC: f"make room there, {_GOES_ON}",
+    errno.EDQUOT: f"make room there or have the quota raised, {_GOES_ON}",
+    errno.EFBIG: f"raise the limit on the size of files (ulimit -f), {_GOES_ON}",
+    errno.EROFS: f"make that file system writable or choose another place, {_GOES_ON}",
+    errno.EACCES: f"give yourself the permission or choose another place, {_GOES_ON}",
+    errno.EPERM: f"give yourself the permission or choose another place, {_GOES_ON}",
+    errno.ENOENT: f"it or its folder is gone: bring it back, {_GOES_ON}",
+    errno.ENOTDIR: "a part of that path is no folder: choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+_OF_THE_MACHINE = (
+    *(errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.EREMOTEIO, errno.ENOTCONN),
+    *(errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EUCLEAN),
+)
+
+
+def of_storage(error: OSError) -> CardamageError | None:
+    """What the system said of a file, as one of these errors; None when it is about none."""
+    where, reason = error.filename or "a file", error.strerror
+    if isinstance(where, bytes):
+        where = os.fsdecode(where)
+    if error.errno in _OF_THE_MACHINE:
+        return MachineFault(
+            f"{where}: {reason}: the disk or the file server fails; once it works again, the same "
+            f"command goes on"
+        )
+    remedy = _REMEDIES.get(error.errno or 0)
+    return StorageError(f"{where}: {reason}; {remedy}") if remedy else None
+
+
 def run_program(main: Callable[[], None]) -> NoReturn:
     """Run ``main`` and end the process as the exit-status contract says.
 
     A :class:`CardamageError` prints as one line on standard error, without a traceback; an
-    interrupt from the keyboard ends with :attr:`ExitStatus.STOPPED`, and so does SIGTERM. Anything
-    else is a defect and keeps its traceback, so that it can be reported.
+    interrupt from the keyboard ends with :attr:`ExitStatus.STOPPED`, and so does SIGTERM; a second
+    interrupt from the keyboard ends it at once, whatever it is cleaning up. A full or failing disk
+    prints as one line as well. Anything else is a defect and keeps its traceback, so that it can be
+    reported.
     """
     try:
         # A shell's background jobs ignore SIGINT; SLURM announces the end of a job by SIGUSR2.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             signal.signal(number, _interrupt)
         main()
-        sys.stdout.flush()
+        _flush_output()
     except CardamageError as error:
-        label = "stopped" if isinstance(error, Stopped) else "error"
-        print(f"{label}: {error}", file=sys.stderr)  # noqa: T201 - the last word of a program
-        sys.exit(error.exit_status)
+        _end(error)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_output()
         sys.exit(ExitStatus.FAILED)
+    except OSError as error:
+        known = of_storage(error)
+        if known is None:
+            raise
+        _end(known)
     except KeyboardInterrupt:
-        print("stopped: interrupted; the same command goes on", file=sys.stderr)  # noqa: T201
+        _say("stopped: interrupted; the same command goes on")
         sys.exit(ExitStatus.STOPPED)
     sys.exit(ExitStatus.DONE)
 
 
+def _end(error: CardamageError) -> NoReturn:
+    """End the program with one line and the status of an error."""
+    _say(f"{'stopped' if isinstance(error, Stopped) else 'error'}: {error}")
+    try:
+        _flush_output()
+    except OSError:  # it may lie on the very disk that is full, and Python would try once more
+        _leave_output()
+    sys.exit(error.exit_status)
+
+
+def _flush_output() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # the log may lie on the disk that is full
+        print(line, file=sys.stderr)  # noqa: T201 - the last word of a program
+
+
+def _leave_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what a handler gets
-    if number != signal.SIGINT:
+    if number == signal.SIGINT:
+        signal.signal(number, _end_at_once)
+    else:
         signal.signal(number, signal.SIG_IGN)  # once is enough: the clean-up is under way
     raise KeyboardInterrupt(f"interrupted by {signal.Signals(number).name}")
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - as above
+    with suppress(OSError):
+        os.write(_STDERR, b"stopped: ended at once; the same command goes on\n")
+    os._exit(ExitStatus.STOPPED)

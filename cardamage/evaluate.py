@@ -84,7 +84,7 @@ def evaluate(
         batch_size: images per forward pass.
         workers: decoding threads.
         map_samples: sample numbers whose predicted maps are returned.
-        after_batch: called after every batch of this process.
+        after_batch: called after every batch, equally often on every process.
 
     Raises:
         CardamageError: a sample was missed or seen twice; a defect, never expected.
@@ -96,7 +96,9 @@ def evaluate(
     tally = Tally(len(reader.class_names))
     wanted = set(map_samples)
     maps: list[tuple[int, NDArray[np.uint8]]] = []
-    requests = _dealt(len(reader), batch_size, accelerator)
+    dealt = shares(-(-len(reader) // batch_size), accelerator.num_processes)
+    mine = dealt[accelerator.process_index]
+    requests = _requests(mine, len(reader), batch_size)
     pin_memory = accelerator.device.type == "cuda"
     with closing(load(reader, requests, workers=workers, pin_memory=pin_memory)) as batches:
         for batch in batches:
@@ -110,6 +112,8 @@ def evaluate(
                 if sample in wanted:
                     maps.append((sample, predicted[row].to(torch.uint8).cpu().numpy()))
             after_batch()
+    for _ in range(mine.stop - mine.start, max(share.stop - share.start for share in dealt)):
+        after_batch()
     model.train(was_training)
     rows = tally.gather(accelerator)
     if rows["positions"].tolist() != list(range(len(reader))):
@@ -134,10 +138,8 @@ def share_running_statistics(model: nn.Module, accelerator: Accelerator) -> None
             torch.distributed.broadcast(buffer, src=0)
 
 
-def _dealt(samples: int, batch_size: int, accelerator: Accelerator) -> Iterator[Request]:
-    """The batches of this process: the split in order, cut up, then dealt in neighbouring runs."""
-    batches = -(-samples // batch_size)
-    mine = shares(batches, accelerator.num_processes)[accelerator.process_index]
-    for batch in range(mine.start, mine.stop):
+def _requests(batches: slice, samples: int, batch_size: int) -> Iterator[Request]:
+    """Some of the batches that a split of ``samples`` in order is cut up into."""
+    for batch in range(batches.start, batches.stop):
         first = batch * batch_size
         yield np.arange(first, min(first + batch_size, samples)), None

@@ -5,36 +5,79 @@ A reader therefore sees a whole file or none, whatever kills the writer and when
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from cardamage.errors import ConfigError
+
+_PROBE_BYTES = 1 << 20
 
 
 @contextmanager
 def publish(path: Path) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; on success flush it to disk and rename it.
 
-    The name aside holds the host and process id, so two writers of one file never meet; when the
-    body raises, what was written aside is removed and ``path`` is left as it was.
+    The folder is made when it is not there, but not the one around it: a run directory that has
+    vanished is not begun anew in the middle of a run. The name aside holds the host and process id,
+    so two writers of one file never meet; when the body raises, what was written aside is removed
+    and ``path`` is left as it was.
+
+    Raises:
+        OSError: it cannot be written; the error names ``path``, also where a library that wrote
+            for the body said nothing of the system's reason.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(exist_ok=True)
         yield aside
         _flush(aside)
         aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    _flush(path.parent)
+        _flush(path.parent)
+    except BaseException as error:
+        reason = _reason(error, aside)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        if reason is None:
+            raise
+        raise OSError(reason.errno, reason.strerror, str(path)) from error
+
+
+def _reason(error: BaseException, aside: Path) -> OSError | None:
+    """What the system said when writing ``aside`` failed; None when something else failed.
+
+    PyTorch says of a full disk "iostream error" and the like: then the system is asked once more.
+    """
+    match error:
+        case OSError(filename=None | "") if error.errno:
+            return error
+        case OSError():
+            return error if str(error.filename) in (str(aside), str(aside.parent)) else None
+        case RuntimeError():
+            try:
+                with aside.open("ab") as stream:
+                    stream.write(bytes(_PROBE_BYTES))
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            except OSError as refused:
+                return refused
+    return None
+
+
+def remove_parts(folder: Path, host: str, pid: int) -> None:
+    """Remove what a process that was killed had written aside, anywhere in ``folder``."""
+    for part in folder.rglob(f".*.{glob.escape(host)}.{pid}.part"):
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -15,8 +15,8 @@ BACKGROUND = "background"
 MAX_CLASSES = 255
 """Ids are stored in 8-bit grey PNGs, and 0 is the background."""
 
-# The first six are Paul Tol's "bright" scheme. Each of the others was chosen to differ most from all
-# before it, in CIELAB, with normal sight and with simulated protanopia and deuteranopia alike.
+# The first six are Paul Tol's "bright" scheme. Each of the others was chosen to differ most from
+# all before it, in CIELAB, with normal sight and with simulated protanopia and deuteranopia alike.
 _COLOURS = (
     (0, 0, 0),
     (238, 102, 119),

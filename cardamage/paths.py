@@ -16,6 +16,7 @@ SPLITS = ("train", "valid", "test")
 """The folders of a COCO export and of a shard folder."""
 
 _CHECKPOINT = re.compile(r"epoch-(\d{4,})\.safetensors")
+_STATE = re.compile(r"state-(\d{8,})\.pt")
 
 
 @dataclass(frozen=True)
@@ -60,17 +61,20 @@ class RunPaths:
 
     def finished_checkpoints(self) -> dict[int, Path]:
         """Every checkpoint on disk by epoch, in ascending order."""
-        found = {}
-        if self.checkpoints.is_dir():
-            for path in self.checkpoints.iterdir():
-                if match := _CHECKPOINT.fullmatch(path.name):
-                    found[int(match[1])] = path
-        return dict(sorted(found.items()))
+        return _numbered(self.checkpoints, _CHECKPOINT)
 
     @property
     def resume(self) -> Path:
         """The folder with what the next start needs to go on."""
         return self.root / "resume"
+
+    def state(self, step: int) -> Path:
+        """What training was after ``step`` optimiser steps."""
+        return self.resume / f"state-{step:08d}.pt"
+
+    def states(self) -> dict[int, Path]:
+        """Every saved state on disk by step, in ascending order."""
+        return _numbered(self.resume, _STATE)
 
     @property
     def progress(self) -> Path:
@@ -93,6 +97,10 @@ class RunPaths:
     def stage(self, stage: str) -> Path:
         """The marker that says how a stage stands."""
         return self.root / "stages" / f"{stage}.json"
+
+    def lock(self, stage: str) -> Path:
+        """There while a process works at a stage, so that no second one does."""
+        return self.root / "stages" / f"{stage}.lock"
 
     @property
     def launch(self) -> Path:
@@ -176,3 +184,11 @@ class ShardPaths:
     def index(self, split: str) -> Path:
         """Where each sample lies inside the split's shards."""
         return self.root / split / "index.npy"
+
+
+def _numbered(folder: Path, name: re.Pattern[str]) -> dict[int, Path]:
+    """The files of a folder whose names have a number in them, in ascending order of it."""
+    if not folder.is_dir():
+        return {}
+    found = ((name.fullmatch(path.name), path) for path in folder.iterdir())
+    return dict(sorted((int(match[1]), path) for match, path in found if match))

@@ -45,8 +45,19 @@ def birth(pid: int) -> str | None:
     state, start_ticks = fields[0], fields[19]
     if state in "ZX":
         return None
-    boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return f"{boot}/{start_ticks}"
+    return f"{_boot()}/{start_ticks}"
+
+
+def machine() -> str:
+    """This machine since its last start, and the space of process ids on it: ``<boot>/<space>``.
+
+    Processes with the same one can see each other; those of two containers may not. Where there is
+    no ``/proc``, it is the host's name.
+    """
+    try:
+        return f"{_boot()}/{(_PROC / 'self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
 
 
 def is_alive(pid: int | None, born: str | None) -> bool:
@@ -70,6 +81,10 @@ def with_environment(name: str, value: str) -> list[int]:
         if entry in environment.split(b"\0") and birth(int(folder.name)):
             found.append(int(folder.name))
     return found
+
+
+def _boot() -> str:
+    return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def _birth_without_proc(pid: int) -> str | None:

@@ -54,6 +54,7 @@ def open_run(run: RunPaths, experiment: Experiment) -> None:
     check_same_run(run, experiment)
     text = experiment.to_yaml()
     try:
+        run.root.mkdir(parents=True, exist_ok=True)
         if not run.config.is_file() or run.config.read_text(encoding="utf-8") != text:
             write_text(run.config, text)
         run.logs.mkdir(exist_ok=True)

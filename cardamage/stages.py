@@ -6,15 +6,16 @@ A stage writes its own marker, from its main process: ``running`` when it starts
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter
 
 from cardamage.errors import (
     CardamageError,
@@ -23,11 +24,15 @@ from cardamage.errors import (
     RunError,
     Stopped,
     UserError,
+    of_storage,
 )
-from cardamage.files import write_json
+from cardamage.files import remove_parts, write_json
+from cardamage.locks import hold
 from cardamage.paths import RunPaths
 from cardamage.processes import birth, is_alive
 from cardamage.signals import heed_usr2
+
+log = logging.getLogger("cardamage")
 
 State = Literal["waiting", "running", "done", "failed", "stopped", "cancelled"]
 
@@ -67,6 +72,11 @@ class StageRecord:
     error_class: Literal["user", "final", "stopped", "fault"] | None = None
     output: dict[str, Any] = field(default_factory=dict)
 
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+
+_RECORD = TypeAdapter(StageRecord)
+
 
 def read_stage(run: RunPaths, stage: str) -> StageRecord:
     """The marker of a stage; ``waiting`` when there is none.
@@ -76,11 +86,11 @@ def read_stage(run: RunPaths, stage: str) -> StageRecord:
     """
     path = run.stage(stage)
     try:
-        return StageRecord(**json.loads(path.read_text(encoding="utf-8")))
+        return _RECORD.validate_json(path.read_bytes())
     except FileNotFoundError:
         return StageRecord(stage)
-    except (ValueError, TypeError):
-        raise _damaged(path) from None
+    except ValueError:
+        raise RunError(f"{path} is damaged; delete it and start the stage again") from None
 
 
 def write_stage(run: RunPaths, record: StageRecord) -> None:
@@ -118,40 +128,65 @@ def running(run: RunPaths, stage: str, *, main_process: bool = True) -> Iterator
     """Keep a stage's marker true while the body runs; yields the dict that becomes ``output``.
 
     Processes other than the main one write nothing. In all of them SIGUSR2, where it was held back,
-    is heeded from here on.
+    is heeded from here on. What the system says of a full or failing disk ends the body as one of
+    the errors of :mod:`cardamage.errors`.
 
     Raises:
-        RunError: the stage runs already on this machine, or its marker cannot be written.
+        RunError: another process is at this stage of the run, on whatever machine.
+        UserError: the marker is damaged or cannot be written.
     """
     output: dict[str, Any] = {}
-    if not main_process:
-        heed_usr2()
-        yield output
-        return
-    before = read_stage(run, stage)
-    _refuse_a_second(run, before)
+    with _storage_errors():
+        if not main_process:
+            heed_usr2()
+            yield output
+            return
+        _make_folder(run, stage)
+        with hold(
+            run.lock(stage),
+            f"stage {stage} of {run.root} is running",
+            f"wait for it, or stop it: python launch/cancel.py {run.root}",
+        ) as killed:
+            if killed:
+                remove_parts(run.root, killed.host, killed.pid)
+            with _marked(run, stage, output):
+                heed_usr2()
+                yield output
+
+
+def _make_folder(run: RunPaths, stage: str) -> None:
+    folder = run.stage(stage).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"{folder} cannot be written ({error.strerror}); make the run directory writable, or "
+            f"choose another place with --runs-dir"
+        ) from None
+
+
+@contextmanager
+def _marked(run: RunPaths, stage: str, output: dict[str, Any]) -> Iterator[None]:
+    """Keep the marker of a stage whose lock is held."""
     record = StageRecord(
         stage,
         state="running",
-        attempts=before.attempts + 1,
+        attempts=read_stage(run, stage).attempts + 1,
         started=now(),
         host=socket.gethostname(),
         pid=os.getpid(),
         born=birth(os.getpid()),
         job_id=os.environ.get("SLURM_JOB_ID"),
     )
+    write_stage(run, record)
     try:
-        write_stage(run, record)
-    except OSError as error:
-        raise RunError(
-            f"{run.stage(stage)} cannot be written ({error.strerror}); make the run directory "
-            f"writable, or choose another place with --runs-dir"
-        ) from None
-    try:
-        heed_usr2()
-        yield output
+        with _storage_errors():
+            yield
     except BaseException as error:
-        write_stage(run, _ended(record, error))
+        try:
+            write_stage(run, _ended(record, error))
+        except OSError as refused:  # what ended the stage is what counts
+            log.warning("%s: %s", refused.filename, refused.strerror)
         raise
     write_stage(
         run,
@@ -159,19 +194,20 @@ def running(run: RunPaths, stage: str, *, main_process: bool = True) -> Iterator
     )
 
 
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    """Turn what the system says of a file into the error for it."""
+    try:
+        yield
+    except OSError as error:
+        if known := of_storage(error):
+            raise known from error
+        raise
+
+
 def now() -> str:
     """The time, ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _refuse_a_second(run: RunPaths, record: StageRecord) -> None:
-    """Refuse to start a stage beside itself: both would write the same files."""
-    here = record.state == "running" and record.host == socket.gethostname()
-    if here and record.pid != os.getpid() and is_alive(record.pid, record.born):
-        raise RunError(
-            f"stage {record.stage} of {run.root} is running already, as process {record.pid} on "
-            f"{record.host}; wait for it, or stop it: python launch/cancel.py {run.root}"
-        )
 
 
 def _ended(record: StageRecord, error: BaseException) -> StageRecord:
@@ -190,7 +226,3 @@ def _ended(record: StageRecord, error: BaseException) -> StageRecord:
         case _:
             text = f"{type(error).__name__}: {text}"
             return replace(ended, exit_status=ExitStatus.FAILED, error=text, error_class="fault")
-
-
-def _damaged(path: Path) -> RunError:
-    return RunError(f"{path} is damaged; delete it and start the stage again")

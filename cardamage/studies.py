@@ -53,6 +53,7 @@ def open_study(study: StudyPaths, record: StudyRecord) -> None:
         RunError: it cannot be written.
     """
     try:
+        study.root.mkdir(parents=True, exist_ok=True)
         write_json(study.record, asdict(record))
         study.logs.mkdir(exist_ok=True)
     except OSError as error:

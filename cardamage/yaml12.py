@@ -21,6 +21,18 @@ from cardamage.errors import ConfigError
 MAX_VALUES = 100_000
 """Most keys and values of a document, every alias counted as if it were written out."""
 
+MAX_BYTES = 1 << 20
+"""A larger file is refused: no config is, and reading it takes minutes."""
+
+MAX_DIGITS = 100
+"""Longer whole numbers are refused: Python would not write the longest of them."""
+
+MAX_BRACKETS = 64
+"""Most brackets and braces that may be open at a time."""
+
+_NO_TEXT = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\U0010ffff]")
+"""What may not stand in a YAML file, and so may not come in by an escape such as ``\\0``."""
+
 _CORE_TAGS = ("null", "str", "seq", "map")  # those that PyYAML constructs as 1.2 does
 
 
@@ -33,6 +45,11 @@ class _Loader(yaml.SafeLoader):
         for tag, construct in yaml.SafeLoader.yaml_constructors.items()
         if tag is None or tag.rpartition(":")[2] in _CORE_TAGS
     }
+
+    def fetch_flow_collection_start(self, TokenClass: type[yaml.Token]) -> None:  # noqa: N803
+        if self.flow_level >= MAX_BRACKETS:  # PyYAML would find out too, after many seconds
+            raise RecursionError
+        super().fetch_flow_collection_start(TokenClass)
 
     def get_single_node(self) -> yaml.Node | None:
         node = super().get_single_node()
@@ -90,8 +107,20 @@ def _values_in(node: yaml.Node, known: dict[int, int | None]) -> int:
     return values
 
 
+def _construct_str(loader: _Loader, node: yaml.ScalarNode) -> str:
+    text = str(loader.construct_scalar(node))
+    if found := _NO_TEXT.search(text):
+        raise yaml.MarkedYAMLError(
+            problem=f"the character {found[0]!a} is no text; remove it",
+            problem_mark=node.start_mark,
+        )
+    return text
+
+
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = str(loader.construct_scalar(node))
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits is too long; {MAX_DIGITS} are allowed")
     base = {"0o": 8, "0x": 16}.get(text[:2], 10)
     return int(text, base)
 
@@ -109,6 +138,7 @@ def _construct_bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
 
 
 _CORE_SCHEMA = (
+    ("tag:yaml.org,2002:str", None, _construct_str),
     ("tag:yaml.org,2002:null", r"~|null|Null|NULL|", None),
     ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", _construct_bool),
     ("tag:yaml.org,2002:int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", _construct_int),
@@ -119,7 +149,8 @@ _CORE_SCHEMA = (
     ),
 )
 for _tag, _pattern, _construct in _CORE_SCHEMA:
-    _Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), None)
+    if _pattern is not None:
+        _Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), None)
     if _construct is not None:
         _Loader.add_constructor(_tag, _construct)
 
@@ -130,8 +161,13 @@ def load(text: str) -> Any:
     Raises:
         yaml.YAMLError: the text is not YAML, a key is given twice or is not a string, or the
             document holds a tag other than the core schema's.
+        ValueError: a number or an explicit boolean is none, or too long.
+        RecursionError: it is nested too deeply.
     """
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except OverflowError:
+        raise ValueError("an escape such as \\UFFFFFFFF stands for no character") from None
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -141,11 +177,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read, is not YAML, or is not a mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such config file; correct the path") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{path}: has more than {MAX_BYTES >> 20} MiB; no config is that large")
     try:
         values = load(text)
     except RecursionError:
@@ -192,7 +232,9 @@ def _represent_str(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
 def _is_string_without_quotes(text: str) -> bool:
     try:
         return isinstance(load(text), str)
-    except yaml.YAMLError:
+    except ValueError:
+        return False  # a number that is too long
+    except (yaml.YAMLError, RecursionError):
         return True  # the dumper sees that for itself
 
 

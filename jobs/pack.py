@@ -11,6 +11,7 @@ from cardamage.signals import hold_usr2
 if __name__ == "__main__":
     hold_usr2()  # before imports that take seconds
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,11 @@ def main() -> None:
     parser = experiment_parser(__doc__, example="data.subset=0.4")
     parser.add_argument("--workers", type=int, help="processes; default: one on each core")
     parser.add_argument(
+        "--check",
+        action="store_true",
+        help="read every shard that is there, and make those again that were damaged",
+    )
+    parser.add_argument(
         "--also",
         nargs="+",
         type=Path,
@@ -43,19 +49,20 @@ def main() -> None:
     experiment, run = resolve(arguments.config, arguments.overrides, arguments.runs_dir)
     others = [packs_alike(experiment, folder) for folder in arguments.also]
     start_logging()
-    open_run(run, experiment)
     try:
         with running(run, "pack") as output:
-            packing = prepare_experiment(experiment)
+            open_run(run, experiment)
+            packing = prepare_experiment(experiment, check=arguments.check)
             if not others:  # one run's mistake is not the others'; training refuses it as well
                 check_batch_size(experiment, packing)
             folder = make(packing, events=EventLog(run.events), workers=arguments.workers)
             output["shards"] = str(folder.resolve())  # read from other folders too
     finally:
         record = read_stage(run, "pack")
-        for other in others:
-            attempts = read_stage(other, "pack").attempts + 1
-            write_stage(other, replace(record, attempts=attempts))
+        if record.pid == os.getpid():  # another process may have the run
+            for other in others:
+                attempts = read_stage(other, "pack").attempts + 1
+                write_stage(other, replace(record, attempts=attempts))
     print(folder)
 
 
@@ -76,7 +83,7 @@ def packs_alike(experiment: Experiment, folder: Path) -> RunPaths:
     return run
 
 
-def prepare_experiment(experiment: Experiment) -> Packing:
+def prepare_experiment(experiment: Experiment, *, check: bool) -> Packing:
     """What an experiment's ``data`` section asks to be packed; draws a synthetic source first."""
     data = experiment.data
     shards_dir = Path(data.shards_dir)
@@ -96,6 +103,7 @@ def prepare_experiment(experiment: Experiment) -> Packing:
         subset_by=data.subset_by,
         image_format=data.image_format,
         shards_dir=shards_dir,
+        check=check,
     )
 
 

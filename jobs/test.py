@@ -50,11 +50,12 @@ def main() -> None:
     accelerator = start_accelerator(experiment.train.mixed_precision)
     start_logging(main_process=accelerator.is_main_process)
     check_placement(accelerator)
-    if accelerator.is_main_process:
-        open_run(run, experiment)
-    accelerator.wait_for_everyone()
     part, split = arguments.part, experiment.test.split
     with running(run, part.stage, main_process=accelerator.is_main_process) as output:
+        if accelerator.is_main_process:
+            open_run(run, experiment)
+            run.test_table(split).parent.mkdir(exist_ok=True)
+        accelerator.wait_for_everyone()
         require(run, "train", f"`accelerate launch jobs/train.py {run.root}`")
         checkpoints = dict(list(run.finished_checkpoints().items())[part.number :: part.parts])
         test(experiment, run, accelerator, checkpoints, part)
@@ -110,7 +111,12 @@ def test(
     """
     split, is_main = experiment.test.split, accelerator.is_main_process
     (reader,) = packed_splits(run, experiment, split)
-    todo = [epoch for epoch in checkpoints if not is_tested(run, reader, split, epoch)]
+    map_samples = spread(len(reader), experiment.test.overlays)
+    todo = [
+        epoch
+        for epoch in checkpoints
+        if not is_tested(run, reader, split, epoch, maps=len(map_samples))
+    ]
     accelerator.wait_for_everyone()  # every process has looked before any of them writes
     log.info(
         "%d of %d checkpoints are to be tested on %s, %d images",
@@ -122,7 +128,6 @@ def test(
     model = accelerator.prepare_model(
         build_model(experiment.model, len(reader.class_names)), evaluation_mode=True
     )
-    map_samples = spread(len(reader), experiment.test.overlays)
     with (
         Watchdog(limit_from_environment()) as watchdog,
         Progress(
@@ -165,11 +170,13 @@ def test(
                 write_result(run.test_counts(split, epoch), result)
 
 
-def is_tested(run: RunPaths, reader: ShardReader, split: str, epoch: int) -> bool:
-    """Whether a result of these very weights on these very shards is there."""
+def is_tested(run: RunPaths, reader: ShardReader, split: str, epoch: int, *, maps: int) -> bool:
+    """Whether a result of these very weights on these very shards is there, with so many maps."""
     try:
         result = read_result(run.test_counts(split, epoch))
     except RunError:  # missing or damaged: both are mended by testing
+        return False
+    if len(result.map_samples) < maps:
         return False
     weights = sha256_of(run.checkpoint(epoch))
     return (result.weights_sha256, result.fingerprint) == (weights, reader.fingerprint)

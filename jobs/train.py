@@ -15,17 +15,17 @@ from contextlib import closing, nullcontext
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 
 from cardamage import metrics
 from cardamage.command_line import experiment_parser
-from cardamage.config import Experiment, SegNet, TorchvisionModel
+from cardamage.config import Experiment, SegNet
 from cardamage.console import EventLog, Progress, log, start_logging
 from cardamage.continuation import find_source
 from cardamage.data.loader import load
 from cardamage.distributed import check_placement, start_accelerator
-from cardamage.errors import CardamageError, ConfigError, Stopped, run_program
+from cardamage.errors import run_program
 from cardamage.evaluate import evaluate, normalise
+from cardamage.memory import naming_what_to_lower
 from cardamage.models import build_model
 from cardamage.packed import packed_splits
 from cardamage.paths import RunPaths
@@ -33,8 +33,11 @@ from cardamage.provenance import write_provenance
 from cardamage.runs import open_run, resolve
 from cardamage.stages import running
 from cardamage.tally import Tally
+from cardamage.training.batch_norm import check_batch_norm, synchronise_batch_norm
 from cardamage.training.clock import EpochClock
 from cardamage.training.continuation import begin_with
+from cardamage.training.determinism import deterministic_algorithms
+from cardamage.training.finite import FiniteCheck
 from cardamage.training.losses import Loss, build_loss, check_logits
 from cardamage.training.optim import build_optimizer
 from cardamage.training.plan import StepPlan
@@ -45,7 +48,9 @@ from cardamage.training.record import (
     publish_epoch,
 )
 from cardamage.training.resume import Training
+from cardamage.training.saving import Saver
 from cardamage.training.stopping import StopRequests
+from cardamage.training.warm_up import settle_gradient_order
 from cardamage.training.watchdog import Watchdog, limit_from_environment
 
 
@@ -56,21 +61,23 @@ def main() -> None:
     accelerator = start_accelerator(experiment.train.mixed_precision)
     start_logging(main_process=accelerator.is_main_process)
     check_placement(accelerator)
-    if accelerator.is_main_process:
-        open_run(run, experiment)
-        write_provenance(run)
-    accelerator.wait_for_everyone()
     with (
-        StopRequests(accelerator) as stop,
+        StopRequests(accelerator) as requests,
         running(run, "train", main_process=accelerator.is_main_process) as output,
+        deterministic_algorithms(enabled=experiment.train.deterministic),
+        naming_what_to_lower(what_to_lower(experiment)),
     ):
-        train(experiment, run, accelerator, stop)
+        if accelerator.is_main_process:  # and not before no other process works at the run
+            open_run(run, experiment)
+            write_provenance(run)
+        accelerator.wait_for_everyone()
+        train(experiment, run, accelerator, requests)
         output["epochs"] = experiment.train.epochs
     accelerator.end_training()
 
 
 def train(
-    experiment: Experiment, run: RunPaths, accelerator: Accelerator, stop: StopRequests
+    experiment: Experiment, run: RunPaths, accelerator: Accelerator, requests: StopRequests
 ) -> None:
     """Train up to the experiment's last epoch, from wherever the run stands.
 
@@ -95,12 +102,15 @@ def train(
     model = build_model(experiment.model, len(names))
     if not is_softmax_asked(experiment):
         check_logits(model, experiment.data.image_size)
+    origin = {"config": experiment.hash(), "dataset": train_split.fingerprint}
+    if settings.sync_batchnorm:
+        model = synchronise_batch_norm(model, plan, accelerator)
     optimizer = build_optimizer(experiment.optim, model.parameters())
     loss_of = build_loss(experiment.loss)
     model, optimizer = accelerator.prepare(model, optimizer)
-    origin = {"config": experiment.hash(), "dataset": train_split.fingerprint}
+    settle_gradient_order(model, accelerator, experiment.data.image_size)
     training = Training(accelerator, model, optimizer, Tally(len(names)), origin)
-    if training.take_up(run):
+    if taken_up := training.take_up(run):
         epochs = len(training.rows)
         log.info("resuming: %d epochs, %d steps done", epochs, training.step)
         if is_main and epochs and training.step == plan.steps_until(epochs):
@@ -112,10 +122,19 @@ def train(
 
     events = EventLog(run.events, enabled=is_main)
     last_step = plan.steps_until(settings.epochs)
+    finite = FiniteCheck(run, experiment, plan, train_split)
     with (
         Watchdog(limit_from_environment()) as watchdog,
         SampleRecord(run, train_split, plan.process, enabled=settings.record_samples) as record,
         progress_of(training, plan, last_step, events) as progress,
+        Saver(
+            run=run,
+            experiment=experiment,
+            training=training,
+            finite=finite,
+            requests=requests,
+            taken_up=taken_up,
+        ) as saver,
         closing(
             load(
                 train_split,
@@ -127,18 +146,21 @@ def train(
             )
         ) as batches,
     ):
+
+        def between_batches() -> None:
+            watchdog.pet()
+            saver.heed()
+
         for epoch in range(len(training.rows) + 1, settings.epochs + 1):
             clock = EpochClock(batches)
             while training.step < plan.steps_until(epoch):
-                if stop.agreed():
-                    training.save(run)
-                    raise Stopped(f"saved at step {training.step}, in epoch {epoch}")
+                saver.heed()
                 train_step(training, plan, loss_of, clock, record)
                 progress.advance(plan.batch_size, epoch=epoch)
                 watchdog.pet()
             seen = training.tally.gather(accelerator)
+            finite.losses(seen)
             speed = clock.stop()
-            check_finite(seen["loss"], epoch, experiment)
             validation = evaluate(
                 training.module,
                 loss_of,
@@ -146,15 +168,13 @@ def train(
                 accelerator,
                 batch_size=experiment.evaluation_batch_size,
                 workers=experiment.data.workers,
-                after_batch=watchdog.pet,
+                after_batch=between_batches,
             )
             train_scores = metrics.scores(seen["counts"].numpy(), seen["loss"].numpy(), names)
             val_scores = metrics.scores(validation.counts, validation.loss, names)
             training.rows.append(metrics_row(epoch, train_scores, val_scores))
             training.tally = Tally(len(names))
-            training.save(run)
-            if is_main:
-                publish_epoch(run, experiment, training.rows, training.module.state_dict())
+            saver.save(epoch_ended=True)
             announce_epoch(experiment, events, training.rows[-1], speed)
 
 
@@ -169,7 +189,7 @@ def train_step(
     torch.manual_seed((plan.seed << 31) + (step << 10) + plan.process)
     for micro in plan.micro_batches:
         batch = clock.next_batch()
-        record.write(step, batch)
+        record.write(step, micro.start, batch)
         images = batch.images.to(accelerator.device, non_blocking=True)
         target = batch.masks.to(accelerator.device, non_blocking=True)
         is_last = micro == plan.micro_batches[-1]
@@ -203,34 +223,16 @@ def is_softmax_asked(experiment: Experiment) -> bool:
     return isinstance(experiment.model, SegNet) and experiment.model.softmax_output
 
 
-def check_finite(losses: Tensor, epoch: int, experiment: Experiment) -> None:
-    """End training when a loss of the epoch was not finite, before anything of it is kept.
-
-    Raises:
-        CardamageError: the weights are worthless from some step on.
-    """
-    if not bool(torch.isfinite(losses).all()):
-        raise CardamageError(
-            f"the training loss became {losses.mean().item()} in epoch {epoch}, so nothing of that "
-            f"epoch is kept; lower optim.lr, which is {experiment.optim.lr}, and start a new run"
-        )
-
-
-def check_batch_norm(experiment: Experiment, plan: StepPlan) -> None:
-    """Refuse micro-batches of one image where BatchNorm would see one value per channel.
-
-    Raises:
-        ConfigError: DeepLabV3 pools each image to one pixel, whose variance is not defined.
-    """
-    pools = isinstance(experiment.model, TorchvisionModel) and (
-        experiment.model.name == "deeplabv3_resnet50"
+def what_to_lower(experiment: Experiment) -> str:
+    """The remedy for training that runs out of memory."""
+    micro = experiment.train.micro_batch_size or experiment.train.batch_size
+    height, width = experiment.data.image_size
+    return (
+        f"lower train.micro_batch_size, which is {micro} (train.batch_size may stay), "
+        f"test.batch_size, which is {experiment.evaluation_batch_size}, data.workers, which is "
+        f"{experiment.data.workers}, or data.image_size, which is [{height}, {width}], and start "
+        f"under another name=..."
     )
-    if pools and plan.smallest_micro_batch < 2:
-        raise ConfigError(
-            f"deeplabv3_resnet50 cannot train on one image at a time, which train.batch_size "
-            f"{plan.batch_size}, train.micro_batch_size {plan.micro_batch_size} and "
-            f"{plan.processes} processes come to; give every process 2 images or more"
-        )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from cardamage.config import SelectBy
+from cardamage.plain_text import plain
 from launch.events import Event
 
 _LINE_EVERY_S = 10.0
@@ -83,7 +84,7 @@ class StageDisplay:
 
     def note(self, text: str) -> None:
         """Show one line that stays."""
-        line = f"[bold]{escape(self._title)}[/bold] {self._stage}: {escape(text)}"
+        line = f"[bold]{escape(self._title)}[/bold] {self._stage}: {escape(plain(text))}"
         self._console.print(line, highlight=False, soft_wrap=True)
 
     def end(self, outcome: str) -> None:
@@ -97,7 +98,7 @@ class StageDisplay:
         shown = progress_text(event)
         if self._bar:
             done, total = event.get("done"), event.get("total")
-            self._bar.update(self._task, completed=done, total=total, shown=shown)
+            self._bar.update(self._task, completed=done, total=total, shown=escape(plain(shown)))
         elif time.monotonic() - self._last_line >= _LINE_EVERY_S:
             self._last_line = time.monotonic()
             self.note(shown)

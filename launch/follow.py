@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from cardamage.errors import ExitStatus, Stopped
+from cardamage.plain_text import plain
 from launch.display import StageDisplay
 from launch.events import EventTail, end_of
 from launch.overview import RunOverview, StageOverview, overviews
@@ -72,7 +73,10 @@ class _Watch:
                 self._display = None
             elif of_stage.state != "waiting":
                 self._console.print(
-                    f"{self._title} {stage}: {state}", highlight=False, markup=False, soft_wrap=True
+                    plain(f"{self._title} {stage}: {state}"),
+                    highlight=False,
+                    markup=False,
+                    soft_wrap=True,
                 )
         if self._display:
             self._display.show(events)

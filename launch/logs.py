@@ -122,11 +122,15 @@ class _Watch:
 
 
 def _copy(path: Path, start: int) -> int:
-    """Print a file from ``start``, in bytes; returns where it ended."""
+    """Print a file from ``start``, in bytes; returns where it ended.
+
+    A terminal is shown escape sequences, such as those in a file's name, instead of obeying them.
+    """
+    plain = sys.stdout.isatty()
     with path.open("rb") as stream:
         stream.seek(start)
         while chunk := stream.read(_CHUNK_BYTES):
-            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.write(chunk.replace(b"\x1b", rb"\x1b") if plain else chunk)
         sys.stdout.buffer.flush()
         return stream.tell()
 

@@ -156,12 +156,14 @@ def check_free(run: RunPaths, queue: Queue | None = None) -> None:
     cancel = f"wait for it, or stop it: python launch/cancel.py {run.root}"
     if launch and is_here(launch):
         raise RunError(
-            f"{run.root} is being run already, by process {launch.pid} on {launch.host}; {cancel}"
+            f"{run.root} is being run already, by process {launch.pid} on {launch.host}, since "
+            f"{launch.started}; {cancel}"
         )
     if launch and is_elsewhere(launch):
         raise RunError(
-            f"{run.root} is being run already, by process {launch.pid} on {launch.host}; wait for "
-            f"it, or cancel it there; if that machine is gone, delete {run.launch}"
+            f"{run.root} is being run already, by process {launch.pid} on {launch.host}, since "
+            f"{launch.started}; wait for it, or cancel it there; if that machine is gone, delete "
+            f"{run.launch}"
         )
     if launch and launch.jobs:
         _check_jobs(run, launch, queue, cancel)

@@ -16,6 +16,7 @@ from rich.table import Table
 from cardamage.command_line import add_runs_dir
 from cardamage.errors import run_program
 from cardamage.paths import STAGES
+from cardamage.plain_text import plain
 from launch.display import duration
 from launch.job_queue import AFTER_ANOTHER
 from launch.overview import RunOverview, StageOverview, all_runs, find_runs, overviews
@@ -104,7 +105,9 @@ def _print(overviews: list[RunOverview]) -> None:
         table.add_column(name, no_wrap=name in STAGES)
     for of_run in overviews:
         table.add_row(
-            escape(of_run.run.root.name), *map(_state, of_run.stages.values()), *_rest(of_run)
+            escape(plain(of_run.run.root.name)),
+            *map(_state, of_run.stages.values()),
+            *_rest(of_run),
         )
     console.print(table)
     for of_run in overviews:
@@ -131,10 +134,10 @@ def _rest(of_run: RunOverview) -> list[str]:
     return [
         f"{of_run.epoch}/{of_run.epochs or '?'}",
         f"{best.score} {best.value:.3f} (epoch {best.epoch})" if best else "",
-        f"{speed[0]:.1f} {speed[1]}/s" if speed else "",
+        f"{speed[0]:.1f} {escape(plain(speed[1]))}/s" if speed else "",
         duration(left) if left is not None else _expected_start(of_run),
         of_run.process or "",
-        escape(of_run.host or ""),
+        escape(plain(of_run.host or "")),
     ]
 
 
@@ -151,7 +154,7 @@ def _expected_start(of_run: RunOverview) -> str:
 def _troubles(of_run: RunOverview) -> list[str]:
     """A line for everything that needs a person's eye."""
     root = of_run.run.root
-    lines = [f"[red]{escape(of_run.problem)}[/red]"] if of_run.problem else []
+    lines = [f"[red]{escape(plain(of_run.problem))}[/red]"] if of_run.problem else []
     for stage, of_stage in of_run.stages.items():
         error = of_stage.error or "it did not say why"
         log = f"; log: {of_stage.log}" if of_stage.log else ""
@@ -165,7 +168,7 @@ def _troubles(of_run: RunOverview) -> list[str]:
                 text = f"{root}: {stage} is lost: its process {pid} ended without a word{log}"
             case _:
                 continue
-        lines.append(f"[red]{escape(text)}[/red]")
+        lines.append(f"[red]{escape(plain(text))}[/red]")
     return lines
 
 

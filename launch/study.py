@@ -29,6 +29,7 @@ _LONGEST_VALUE = 24  # characters of a value inside the name of a run
 Name = Annotated[str, Field(max_length=_LONGEST_NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 ConfigPath = Annotated[str, Field(min_length=1)]
 Overrides = dict[str, Any]
+GridValues = Annotated[list[Any], Field(min_length=1, max_length=MAX_RUNS)]
 
 
 class Sweep(Section):
@@ -38,7 +39,7 @@ class Sweep(Section):
     """The experiment's YAML file, as seen from the folder of this file."""
     overrides: Overrides = {}  # noqa: RUF012 - frozen
     """Values for all runs by dotted key, as in optim.lr; a mapping replaces the whole section."""
-    grid: Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1)]
+    grid: Annotated[dict[str, GridValues], Field(min_length=1)]
     """Values by dotted key; every combination is a run, named after its values."""
 
     @model_validator(mode="after")
@@ -83,7 +84,7 @@ class StudyComparison(Section):
 
     name: Name
     """The folder inside the study's report."""
-    runs: Annotated[list[str], Field(min_length=2)]
+    runs: Annotated[list[str], Field(min_length=2, max_length=MAX_RUNS)]
     """Which experiments, in order: e6 is the best checkpoint, e6@2, e6@best, e6@last that one."""
 
 
@@ -92,9 +93,9 @@ class StudyFile(Section):
 
     name: Name
     """The study's folder."""
-    experiments: Annotated[dict[str, StudyExperiment], Field(min_length=1)]
+    experiments: Annotated[dict[str, StudyExperiment], Field(min_length=1, max_length=MAX_RUNS)]
     """The experiments; each key is the name of a run directory."""
-    compare: list[StudyComparison] = []  # noqa: RUF012 - frozen
+    compare: Annotated[list[StudyComparison], Field(max_length=MAX_RUNS)] = []  # noqa: RUF012
     """Reports on some of the runs, beside the one that compares all of them."""
 
     @model_validator(mode="after")

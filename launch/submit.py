@@ -28,7 +28,7 @@ from launch.outline import outline
 from launch.plan import Node, Plan, RunPlan, choose_stages, make_plan
 from launch.preflight import check
 from launch.profiles import LocalProfile, SlurmProfile, default_profile, load_profile
-from launch.record import new_launch
+from launch.record import check_free, new_launch
 from launch.standing import standing
 
 
@@ -69,6 +69,8 @@ def _run_here(plan: Plan, profile: LocalProfile, arguments: argparse.Namespace) 
         return
     start_logging()
     found = provenance()
+    for each in plans:
+        check_free(each.run)  # before anything of it is written
     for each in plan.plans:
         open_run(each.run, each.experiment)
         write_provenance(each.run, found)

@@ -139,10 +139,13 @@ def make_run(
         },
         overrides,
     )
+    run.test_table("test").parent.mkdir(parents=True)
     write_text(run.config, experiment.to_yaml())
     folder = root.parent / f"shards {images} {size} {len(classes)}"
+    folder.mkdir(exist_ok=True)
     fingerprint = write_shards(folder, images, size, names, file_name)
     masks = [scene(number, size, len(names))[1] for number in range(images)]
+    run.test_counts(experiment.test.split, 1).parent.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(len(root.name))
     events = EventLog(run.events)
     metrics_rows, test_rows = [], []

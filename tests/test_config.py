@@ -155,6 +155,9 @@ def test_resolved_config_is_read_back_as_it_was(tmp_path: Path):
         "name=y",
         "train.epochs=99",
         "train.record_samples=true",
+        "train.save_minutes=null",
+        "train.save_steps=7",
+        "train.deterministic=false",
         "test.split=valid",
         "test.overlays=0",
         "data.workers=0",
@@ -177,6 +180,8 @@ def test_what_leaves_it_the_same_run(experiment: config.Experiment, override: st
         ("data.subset=0.5", "data.subset: 1.0, not 0.5"),
         ("train.batch_size=8", "train.batch_size: 16, not 8"),
         ("train.mixed_precision=bf16", "train.mixed_precision: no, not bf16"),
+        ("train.deterministic=true", "train.deterministic: absent, not True"),
+        ("train.sync_batchnorm=true", "train.sync_batchnorm: absent, not True"),
         ("model.name=unet", "model.name: unet2, not unet"),
         ("data.source=other", "data.source: data/cars, not other"),
         (

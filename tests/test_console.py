@@ -22,14 +22,21 @@ def printed(
 
 
 def test_events_come_back_in_order_with_their_time(tmp_path: Path):
-    events = EventLog(tmp_path / "run" / "events.jsonl")
+    events = EventLog(tmp_path / "events.jsonl")
     before = time.time() - 0.001
     events.write("epoch", epoch=1, loss=0.5)
     events.write("epoch", epoch=2, loss=0.25)
-    first, second = read_events(tmp_path / "run" / "events.jsonl")
+    first, second = read_events(tmp_path / "events.jsonl")
     assert before <= first.pop("time") <= time.time() + 0.001  # rounded to milliseconds
     assert first == {"event": "epoch", "epoch": 1, "loss": 0.5}
     assert second["epoch"] == 2
+
+
+def test_events_that_cannot_be_written_are_missed_once(printed: pytest.LogCaptureFixture):
+    events = EventLog(Path("/dev/full"))
+    events.write("epoch", epoch=1)
+    events.write("epoch", epoch=2)
+    assert printed.messages == ["/dev/full: No space left on device; going on without events"]
 
 
 def test_disabled_log_writes_nothing(tmp_path: Path):
@@ -144,3 +151,9 @@ def test_an_undefined_score_is_null_in_an_event(tmp_path):
     event = json.loads(path.read_text(), parse_constant=pytest.fail)
     assert event["val_dice_fg"] is None
     assert event["val_loss"] == 0.5
+
+
+def test_a_log_line_is_one_line_whatever_it_quotes(capsys: pytest.CaptureFixture[str]):
+    start_logging()
+    log.info("read %s", "a\x1b[2J\nb.jpg")
+    assert capsys.readouterr().err.endswith(" INFO read a\\x1b[2J\\nb.jpg\n")

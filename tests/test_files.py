@@ -25,11 +25,19 @@ def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-def test_file_is_published_with_its_folders(tmp_path: Path):
-    path = tmp_path / "a folder" / "deeper" / "x.txt"
+def test_file_is_published_with_its_folder(tmp_path: Path):
+    path = tmp_path / "a folder" / "x.txt"
     write_text(path, "ä")
     assert path.read_bytes() == "ä".encode()
     assert names(path.parent) == ["x.txt"]
+
+
+def test_what_has_vanished_is_not_begun_anew(tmp_path: Path):
+    path = tmp_path / "gone" / "resume" / "state.pt"
+    with pytest.raises(FileNotFoundError) as caught:
+        write_text(path, "x")
+    assert caught.value.filename == str(path)
+    assert names(tmp_path) == []
 
 
 def test_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path):

@@ -11,7 +11,7 @@ from cardamage import config, paths, yaml12
 from launch import study
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+PAGES = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY")]
 README = PAGES[0].read_text(encoding="utf-8")
 PROGRAM = re.compile(r"(?:jobs|launch)/\w+\.py")
 

@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import socket
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,6 @@ import pytest
 
 from cardamage.errors import CardamageError, ConfigError, MachineFault, RunError, Stopped
 from cardamage.paths import RunPaths
-from cardamage.processes import birth
 from cardamage.stages import (
     StageRecord,
     is_lost,
@@ -50,7 +51,7 @@ def test_done_stage(run: RunPaths):
 @pytest.mark.parametrize(
     ("error", "state", "exit_status", "error_class", "text"),
     [
-        (ConfigError("lr is 0;\n  give more"), "failed", 2, "user", "lr is 0; give more"),
+        (ConfigError("lr is 0;\n  give more"), "failed", 2, "user", r"lr is 0;\n give more"),
         (CardamageError("the disk is full"), "failed", 1, "final", "the disk is full"),
         (MachineFault("a process was killed"), "failed", 1, "fault", "a process was killed"),
         (ValueError("bad"), "failed", 1, "fault", "ValueError: bad"),
@@ -129,6 +130,7 @@ def test_stage_is_lost_when_its_process_is_gone(run: RunPaths):
 
 def test_marker_is_read_as_it_was_written(run: RunPaths):
     record = StageRecord("report", state="cancelled", ended=now(), output={"page": "ä.html"})
+    run.root.mkdir()
     write_stage(run, record)
     assert read_stage(run, "report") == record
 
@@ -137,28 +139,63 @@ def test_times_are_utc():
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", now())
 
 
+SECOND = """
+import sys
+from pathlib import Path
+from cardamage.paths import RunPaths
+from cardamage.stages import running
+
+with running(RunPaths(Path(sys.argv[1])), "train"):
+    print("started")
+"""
+
+
 def test_a_stage_does_not_start_beside_itself(run: RunPaths):
-    with subprocess.Popen(["sleep", "60"]) as other:
-        there = StageRecord("train", state="running", host=socket.gethostname(), pid=other.pid)
-        write_stage(run, replace(there, born=birth(other.pid)))
-        try:
-            with (
-                pytest.raises(RunError, match=rf"running already, as process {other.pid} on"),
-                running(run, "train"),
-            ):
-                pass
-            assert read_stage(run, "train").pid == other.pid
-        finally:
-            other.kill()
-    with running(run, "train"):  # the other one is gone
-        pass
+    second = [sys.executable, "-c", SECOND, run.root]
+    with running(run, "train"):
+        before = read_stage(run, "train")
+        refused = subprocess.run(second, capture_output=True, text=True, check=False)
+        assert read_stage(run, "train") == before
+    assert refused.stdout == ""
+    assert re.search(
+        rf"RunError: stage train of {run.root} is running already, by process {os.getpid()} on "
+        rf"{re.escape(socket.gethostname())}, since [0-9T:+-]+; "
+        rf"wait for it, or stop it: python launch/cancel\.py",
+        refused.stderr,
+    )
+    assert not run.lock("train").exists()
+    assert subprocess.check_output(second, text=True) == "started\n"
     assert read_stage(run, "train").state == "done"
+
+
+def test_what_a_killed_process_wrote_aside_is_removed(run: RunPaths):
+    killed = SECOND.replace('print("started")', "os.kill(os.getpid(), 9)")
+    killed = killed.replace("import sys", "import os, sys")
+    process = subprocess.Popen([sys.executable, "-c", killed, run.root])
+    process.wait()
+    host = socket.gethostname()
+    run.resume.mkdir()
+    part = run.resume / f".state.pt.{host}.{process.pid}.part"
+    others = run.resume / f".state.pt.{host}.1.part"
+    for path in (part, others):
+        path.write_bytes(b"half")
+    with running(run, "train"):
+        assert not part.exists()
+        assert others.exists()
+    assert read_stage(run, "train").attempts == 2
+
+
+def test_a_marker_that_cannot_be_written_hides_no_error(run: RunPaths):
+    with pytest.raises(ValueError, match="bad"), running(run, "train"):  # noqa: PT012 - as it comes
+        shutil.rmtree(run.root)
+        raise ValueError("bad")
+    assert not run.root.exists()
 
 
 def test_marker_that_cannot_be_written():
     run = RunPaths(Path("/proc/run"))
     with (
-        pytest.raises(RunError, match=r"train\.json cannot be written .* --runs-dir"),
+        pytest.raises(RunError, match=r"run/stages cannot be written .* --runs-dir"),
         running(run, "train"),
     ):
         pass

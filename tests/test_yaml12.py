@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cardamage import yaml12
+from cardamage.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -125,3 +126,51 @@ def test_dump_is_read_back_as_it_was(value: object):
 )
 def test_text_that_looks_like_something_else_survives(text: str):
     assert yaml12.load(yaml12.dump({"key": text})) == {"key": text}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [r'"\0"', r'"\e[2J"', r'"\ud800"', r'{"a\x9b": 1}', r'"\x7f"'],
+)
+def test_what_is_no_text_cannot_come_in_by_an_escape(text: str):
+    with pytest.raises(yaml.YAMLError, match="is no text; remove it"):
+        yaml12.load(text)
+
+
+def test_text_of_several_lines_with_tabs_stays():
+    assert yaml12.load(r'"a\tb\r\nc\u2028d"') == "a\tb\r\nc\u2028d"
+
+
+def test_an_escape_that_stands_for_no_character():
+    with pytest.raises(ValueError, match="stands for no character"):
+        yaml12.load(r'"\UFFFFFFFF"')
+
+
+@pytest.mark.parametrize("text", ["9" * 101, "0x" + "f" * 99, "-" + "1" * 5000])
+def test_a_number_that_is_too_long(text: str, tmp_path):
+    with pytest.raises(ValueError, match=f"of {len(text)} digits is too long; 100 are allowed"):
+        yaml12.load(text)
+    assert yaml12.load(yaml12.dump([text])) == [text]
+    path = tmp_path / "long.yaml"
+    path.write_text(f"seed: {text}")
+    with pytest.raises(ConfigError, match="too long"):
+        yaml12.read_mapping(path)
+
+
+def test_a_file_that_is_no_config_by_its_size(tmp_path):
+    path = tmp_path / "large.yaml"
+    path.write_text("a: " + "x" * yaml12.MAX_BYTES)
+    with pytest.raises(ConfigError, match="has more than 1 MiB"):
+        yaml12.read_mapping(path)
+
+
+def test_a_path_with_a_nul_is_no_file(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        yaml12.read_mapping(tmp_path / "a\0b")
+
+
+def test_open_brackets_are_counted_before_they_take_time():
+    nested = "[" * yaml12.MAX_BRACKETS + "]" * yaml12.MAX_BRACKETS
+    assert yaml12.load(nested) is not None
+    with pytest.raises(RecursionError):
+        yaml12.load("[" + nested + "]")

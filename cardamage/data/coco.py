@@ -7,6 +7,7 @@ used and lists all that is wrong. :func:`read_export` is the same for those who 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from cardamage.data.segmentation import (
 from cardamage.data.source import (
     ANNOTATIONS,
     MAX_PIXELS,
-    UNFIT_FOR_TEXT,
+    MAX_SIDE,
     ImageSource,
     safe_name,
     shown,
@@ -31,6 +32,7 @@ from cardamage.data.source import (
 from cardamage.errors import DataError
 from cardamage.labels import Category, unused_roots
 from cardamage.paths import SPLITS
+from cardamage.plain_text import UNFIT_FOR_TEXT
 
 __all__ = [
     "Annotation",
@@ -42,6 +44,9 @@ __all__ = [
     "read_export",
     "scan_export",
 ]
+
+MAX_RECORDS = 5_000_000
+"""Most images, annotations or categories of a split: the largest public datasets have fewer."""
 
 _LISTS = ("images", "annotations", "categories")
 
@@ -182,8 +187,11 @@ def _scan_split(files: ImageSource, split: str, findings: Findings) -> SplitExpo
         return None
     scan = _SplitScan(split, findings, files.names(split))
     try:
-        with files.open(split, ANNOTATIONS) as stream:
-            scan.take_all(list_items(stream, _LISTS))
+        with (
+            files.open(split, ANNOTATIONS) as stream,
+            closing(list_items(stream, _LISTS)) as items,  # else it outlives the stream
+        ):
+            scan.take_all(items)
     except BadJsonError as error:
         findings.add("broken annotations", split, f"{ANNOTATIONS}: {error}")
         return None
@@ -211,6 +219,8 @@ class _SplitScan:
             "annotations": self._take_annotation,
         }
         for key, item in items:
+            if self._taken[key] == MAX_RECORDS:
+                raise BadJsonError(f'"{key}" has more than {MAX_RECORDS:,} records')
             try:
                 take[key](item)
             except _MalformedError as error:
@@ -274,7 +284,9 @@ class _SplitScan:
             self._add("duplicate file name", shown(name))
             return
         self._names.add(name)
-        if min(width, height) < 1 or width * height > MAX_PIXELS:
+        if not 1 <= min(width, height) <= max(width, height) <= MAX_SIDE or (
+            width * height > MAX_PIXELS
+        ):
             self._add("impossible size", f"{shown(name)} is {shown(width)}x{shown(height)}")
             return
         if name not in self._files:

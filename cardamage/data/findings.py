@@ -40,7 +40,7 @@ _ERRORS = {
     "missing file": ("an image is listed but its file is missing", "copy it there or " + _AGAIN),
     "impossible size": (
         "an image's width and height are not possible",
-        "give positive whole pixels, 200 megapixels at most",
+        "give positive whole pixels, 65,535 a side and 200 megapixels at most",
     ),
     "malformed segmentation": (
         "a segmentation is neither polygons nor RLE",

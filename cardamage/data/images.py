@@ -11,6 +11,9 @@ from PIL import Image
 from cardamage.data.source import MAX_PIXELS
 from cardamage.errors import DataError
 
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+"""What counts as a photo, by Pillow's names. Not all Pillow knows: for EPS it starts a program."""
+
 _ORIENTATION = 0x0112  # EXIF tag
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -26,7 +29,7 @@ SWAPS_SIDES = {_UPRIGHT[value] for value in (5, 6, 7, 8)}
 
 
 def decode_image(content: bytes, *, size: tuple[int, int] | None = None, name: str) -> Image.Image:
-    """Decode a photo of any kind Pillow reads into 8-bit RGB.
+    """Decode a photo of any of :data:`FORMATS` into 8-bit RGB.
 
     16-bit grey is scaled to 8 bits; transparent pixels are laid over white, as viewers show them;
     of an animation the first frame counts. The EXIF orientation is applied, since people annotate
@@ -43,7 +46,7 @@ def decode_image(content: bytes, *, size: tuple[int, int] | None = None, name: s
     # Pillow refuses at twice this value; between the two we refuse ourselves.
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             turn = _turn_upright(image, size, name)
             colours = _to_rgb(image)
     except DataError:
@@ -51,7 +54,7 @@ def decode_image(content: bytes, *, size: tuple[int, int] | None = None, name: s
     except Exception as error:  # Pillow's decoders raise nearly anything on broken bytes
         why = " ".join(str(error).split()) or type(error).__name__
         if "cannot identify" in why:
-            why = "it is no image of a known kind"
+            why = f"it is none of {', '.join(FORMATS)}"
         raise DataError(f"{name} cannot be decoded ({why}); replace or remove it") from error
     return colours.transpose(turn) if turn is not None else colours
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from typing import Any, BinaryIO
 
 _READ_CHARS = 1 << 20
-_MAX_ITEM_CHARS = 1 << 28
+MAX_ITEM_CHARS = 1 << 24
+"""A longer item is refused: no image or annotation is, and parsed it takes many times the room."""
+
 _SPACE = " \t\n\r"
 
 
@@ -20,7 +22,7 @@ class BadJsonError(ValueError):
     """The text is not JSON, or not an object that holds the lists asked for."""
 
 
-def list_items(stream: BinaryIO, lists: Collection[str]) -> Iterator[tuple[str, Any]]:
+def list_items(stream: BinaryIO, lists: Collection[str]) -> Generator[tuple[str, Any], None, None]:
     """Every item of the named lists of a JSON object, in the order of the file.
 
     Args:
@@ -109,7 +111,11 @@ class _Walk:
             try:
                 value, end = self._decoder.raw_decode(self._buffer, self._at)
             except json.JSONDecodeError as error:
-                if self._ended or len(self._buffer) - self._at > _MAX_ITEM_CHARS:
+                if len(self._buffer) - self._at > MAX_ITEM_CHARS:
+                    raise self._broken(
+                        f"an item has more than {MAX_ITEM_CHARS >> 20} MiB"
+                    ) from None
+                if self._ended:
                     raise self._broken(error.msg, error.pos - self._at) from None
             except RecursionError:
                 raise self._broken("nested too deeply") from None

@@ -71,7 +71,7 @@ class MadeShard:
 
     Attributes:
         record: for the manifest.
-        index: of :data:`~cardamage.data.shards.INDEX_DTYPE`, one row a sample.
+        index: of :data:`~cardamage.data.shard_index.INDEX_DTYPE`, one row a sample.
         pixels: int64 of shape (classes,), pixels of each class id over its masks.
         overlapped_pixels: over its images, at their original size.
         skipped_annotations: annotations that paint nothing, over its images.

@@ -38,7 +38,7 @@ from cardamage.data.shards import (
 )
 from cardamage.data.source import ANNOTATIONS, ImageSource
 from cardamage.data.strata import stratified_order
-from cardamage.errors import DataError
+from cardamage.errors import DataError, MachineFault, of_storage
 from cardamage.files import sha256_of, write_bytes
 from cardamage.labels import BACKGROUND, map_categories
 from cardamage.paths import SPLITS, ShardPaths
@@ -57,12 +57,14 @@ class Packing:
         fingerprint: of what is packed and how; see :func:`fingerprint`.
         samples: images of each split that are used.
         complete: nothing is left to do.
+        check: shards count as whole when their bytes are those that were packed, and not by size.
     """
 
     paths: ShardPaths
     fingerprint: str
     samples: dict[str, int]
     complete: bool
+    check: bool
     source: Path
     options: dict[str, Any]
     recipe: Recipe
@@ -110,6 +112,7 @@ def prepare(
     subset_by: SubsetBy = "name",
     image_format: ImageFormat = "jpg",
     shards_dir: Path,
+    check: bool = False,
 ) -> Packing:
     """Check an export against the options and find its shard folder; writes nothing.
 
@@ -122,6 +125,8 @@ def prepare(
         subset_by: which share: see :func:`subset_of`.
         image_format: how images are stored.
         shards_dir: the parent of shard folders.
+        check: read every shard that is there, and have those made again whose bytes are not those
+            that were packed; else their sizes are gone by.
 
     Raises:
         DataError: the export is wrong, or its categories and ``classes`` disagree.
@@ -139,7 +144,7 @@ def prepare(
     with closing(ImageSource(source)) as files:
         digest = fingerprint(files, options)
     paths = ShardPaths(shards_dir / f"{dataset_name(source)}-{digest[:12]}")
-    complete = is_complete(paths, digest)
+    complete = is_complete(paths, digest, check=check)
     records: dict[str, tuple[ImageRecord, ...]] = {}
     class_of: dict[int, int] = {}
     if complete:
@@ -153,7 +158,7 @@ def prepare(
         }
         samples = {split: len(images) for split, images in records.items()}
     recipe = Recipe(class_of, len(classes) + 1, image_size, image_format)
-    return Packing(paths, digest, samples, complete, source, options, recipe, records)
+    return Packing(paths, digest, samples, complete, check, source, options, recipe, records)
 
 
 def make(packing: Packing, *, events: EventLog | None = None, workers: int | None = None) -> Path:
@@ -176,9 +181,13 @@ def make(packing: Packing, *, events: EventLog | None = None, workers: int | Non
         return paths.root
     try:
         with held(paths.root):
-            if not is_complete(paths, packing.fingerprint):  # another process may have made it
+            # Another process may have made it meanwhile.
+            if not is_complete(paths, packing.fingerprint, check=packing.check):
                 _make(packing, events, workers or count_cores())
     except OSError as error:
+        known = of_storage(error)
+        if isinstance(known, MachineFault):
+            raise known from error
         raise DataError(
             f"{error.filename or paths.root} cannot be written ({error.strerror}); "
             f"make room, or choose another place with data.shards_dir"

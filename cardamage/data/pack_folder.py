@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,11 +10,17 @@ from cardamage.console import log
 from cardamage.data.shards import fault_in_size, read_manifest
 from cardamage.errors import DataError
 from cardamage.files import sha256_of
+from cardamage.locks import hold
 from cardamage.paths import SPLITS, ShardPaths
 
 
-def is_complete(paths: ShardPaths, fingerprint: str) -> bool:
+def is_complete(paths: ShardPaths, fingerprint: str, *, check: bool = False) -> bool:
     """Whether the manifest is there and every shard and index is as it says.
+
+    Args:
+        paths: the folder.
+        fingerprint: what it has to hold.
+        check: go by the shards' bytes, which takes a while, rather than by their sizes.
 
     Raises:
         DataError: the folder holds shards of another fingerprint.
@@ -39,7 +42,11 @@ def is_complete(paths: ShardPaths, fingerprint: str) -> bool:
         if not index.is_file() or sha256_of(index) != record.index_sha256:
             return False
         for number, shard in enumerate(record.shards):
-            if fault_in_size(paths.shard(split, number), shard.bytes):
+            path = paths.shard(split, number)
+            if fault_in_size(path, shard.bytes):
+                return False
+            if check and sha256_of(path) != shard.sha256:
+                log.warning("%s has other bytes than were packed", path)
                 return False
     return True
 
@@ -48,25 +55,20 @@ def is_complete(paths: ShardPaths, fingerprint: str) -> bool:
 def held(folder: Path) -> Iterator[None]:
     """Make ``folder`` and keep other processes out of it: two experiments may start at once.
 
-    The lock lies on the folder itself, so nothing has to be removed afterwards and it ends with the
-    process. Where the file system has no locks, two processes may do the same work twice, which
-    costs time and nothing else: they publish the same bytes.
+    The lock lies beside the folder, which may be removed while it is held.
     """
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            _lock(descriptor, folder)
-            if _is_still(descriptor, folder):
-                yield
-                return
-        finally:
-            os.close(descriptor)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_name(f".{folder.name}.lock")
+    if lock.exists():
+        log.info("another process may be packing %s; waiting for it", folder)
+    with hold(lock, f"{folder} is being packed", "wait for it", wait=True):
+        folder.mkdir(exist_ok=True)
+        yield
 
 
 def remove_leftovers(paths: ShardPaths) -> None:
-    """Remove what processes of this host were writing when they were killed."""
-    for part in paths.root.glob(f"**/.*.{socket.gethostname()}.*.part"):
+    """Remove what others were writing when they were killed; to be called while holding it."""
+    for part in paths.root.glob("**/.*.part"):
         part.unlink(missing_ok=True)
 
 
@@ -90,21 +92,3 @@ def warn_of_strays(paths: ShardPaths) -> None:
         known = {paths.shard(split, number) for number in range(count)}
         for path in sorted(set((paths.root / split).glob("*.tar")) - known):
             log.warning("%s is not in the manifest and is not read; delete it", path)
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        log.info("another process is packing %s; waiting for it", folder)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:
-        return
-
-
-def _is_still(descriptor: int, folder: Path) -> bool:
-    """Whether the folder locked is the one at the path, not one removed meanwhile."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), folder.stat())
-    except FileNotFoundError:
-        return False

@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cardamage.data.images import SWAPS_SIDES, decode_image, upright_turn
-from cardamage.data.source import UNFIT_FOR_TEXT, shown
+from cardamage.data.source import MAX_FILE_BYTES, shown
 from cardamage.errors import ConfigError, DataError
 from cardamage.labels import BACKGROUND
+from cardamage.plain_text import UNFIT_FOR_TEXT
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Endings of the files that count as photos, in lower case."""
@@ -135,6 +136,11 @@ def read_photo(photo: Photo) -> Image.Image:
         DataError: it cannot be read.
     """
     try:
+        if photo.path.stat().st_size > MAX_FILE_BYTES:
+            raise DataError(
+                f"{photo.path} is larger than {MAX_FILE_BYTES >> 20} MiB, which no photo is; "
+                f"take it away"
+            )
         content = photo.path.read_bytes()
     except OSError as error:
         raise DataError(f"{photo.path} cannot be read ({error.strerror})") from None
@@ -288,15 +294,16 @@ def _read_grey(
 ) -> NDArray[np.uint8]:
     """The values of a mask, uint8 (H, W); with ``as_ids`` those of a palette are its indices."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG",)) as image:
             turn = None if image.size == size else _turn(photo)
+            # before a pixel is decoded
             _check_mask(image, path, size[::-1] if turn in SWAPS_SIDES else size, as_ids=as_ids)
             grey = image if as_ids else image.convert("L")
             return np.array(grey if turn is None else grey.transpose(turn), dtype=np.uint8)
     except DataError:
         raise
-    except Exception as error:  # Pillow raises nearly anything on broken bytes
-        raise DataError(f"{path} cannot be read as an image ({error}); export it again") from error
+    except Exception as error:  # noqa: BLE001 - decoders raise nearly anything on broken bytes
+        raise DataError(f"{path} cannot be read as an image ({error}); export it again") from None
 
 
 def _check_mask(image: Image.Image, path: Path, size: tuple[int, int], *, as_ids: bool) -> None:

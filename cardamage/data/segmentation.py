@@ -12,11 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from cardamage.data.source import MAX_PIXELS, shown
+
 MIN_NUMBERS = 6
 """Numbers in the shortest polygon that has an area; of 4 numbers pycocotools makes a box."""
 
 MAX_SIDES_AWAY = 10
 """Coordinates farther away than this many times the image's longer side are refused."""
+
+MAX_OUTLINE_PIXELS = 4_000_000
+"""Longer polygons are refused: pycocotools takes some 100 bytes for every pixel of an outline."""
 
 Polygon = NDArray[np.float64]
 """Corners as x, y, x, y, ... in pixels of the original image; float64 of shape (2 * corners,)."""
@@ -72,6 +77,11 @@ def check_polygon(polygon: Polygon, width: int, height: int) -> bool:
         raise SegmentationError(
             "impossible coordinates", f"a coordinate is more than {far} pixels away"
         )
+    steps = np.maximum(np.abs(np.diff(x, append=x[0])), np.abs(np.diff(y, append=y[0])))
+    if steps.sum() > MAX_OUTLINE_PIXELS:
+        raise SegmentationError(
+            "impossible coordinates", f"the outline is longer than {MAX_OUTLINE_PIXELS} pixels"
+        )
     return bool(left >= 0 and top >= 0 and right <= width and bottom <= height)
 
 
@@ -94,6 +104,8 @@ def _rle(value: dict[str, Any]) -> dict[str, Any]:
     if not (isinstance(size, list) and [type(side) for side in size] == [int, int]):
         raise SegmentationError("malformed RLE", "its size is not [height, width]")
     height, width = size
+    if min(size) < 1 or height * width > MAX_PIXELS:
+        raise SegmentationError("malformed RLE", f"{shown(width)}x{shown(height)} pixels cannot be")
     match counts:
         case str():
             runs = _run_lengths(counts)
@@ -101,13 +113,11 @@ def _rle(value: dict[str, Any]) -> dict[str, Any]:
             runs = counts
         case _:
             raise SegmentationError("malformed RLE", "its counts are no string or list of numbers")
-    # sum() first: pycocotools keeps runs in 32 bits and never checks them against the size.
-    if min(runs, default=-1) < 0 or min(size) <= 0 or sum(runs) != height * width:
+    # pycocotools never checks runs against the size.
+    if min(runs, default=-1) < 0 or sum(runs) != height * width:
         raise SegmentationError("malformed RLE", f"its counts do not fill {width}x{height} pixels")
-    if height * width >= 1 << 31:
-        raise SegmentationError("malformed RLE", f"{width}x{height} pixels are too many")
-    if isinstance(counts, str):
-        return {"size": [height, width], "counts": counts.encode()}
+    # Nor is a string handed on as it is: its decoder shifts bits out of 32-bit numbers where ours
+    # does not, and would then write past the end of the mask.
     compressed: dict[str, Any] = coco_mask.frPyObjects(
         {"size": [height, width], "counts": runs}, height, width
     )

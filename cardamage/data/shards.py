@@ -19,7 +19,7 @@ import json
 import os
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,25 +27,16 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cardamage.data.openfiles import OpenFiles
-from cardamage.errors import DataError
+from cardamage.data.shard_index import lies_inside, read_index
+from cardamage.errors import DataError, MachineFault, of_storage
 from cardamage.files import write_text
 from cardamage.paths import ShardPaths
 
 VERSION = 1
 """Of the layout; part of every fingerprint, so another version never reads these shards."""
 
-PARTS = ("image", "info", "mask")
-"""A sample's members in the order of the tar, and the prefixes of the index's fields."""
-
-INDEX_DTYPE = np.dtype(
-    [("shard", "<u4")]
-    + [
-        field
-        for part in PARTS
-        for field in ((f"{part}_offset", "<u8"), (f"{part}_bytes", "<u4"), (f"{part}_crc32", "<u4"))
-    ]
-)
-"""One row a sample: the shard's number, then offset, size in bytes and CRC-32 of each part."""
+MAX_SIDE = 8192
+"""Most pixels of an image's height or width as packed; the config allows no more."""
 
 
 def key_of(number: int) -> str:
@@ -60,23 +51,27 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+_Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+_Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+
+
 class ShardRecord(_Record):
     """One tar: how many samples and bytes it has, and its hash."""
 
-    samples: int
-    bytes: int
+    samples: _Count
+    bytes: _Count
     sha256: str
 
 
 class SplitRecord(_Record):
     """One split: its tars by number, its index, and what its masks hold."""
 
-    samples: int
+    samples: _Count
     shards: list[ShardRecord]
     index_sha256: str
-    pixels: list[int]
+    pixels: list[_Count]
     """Pixels of each class id over all masks as packed."""
-    overlapped_pixels: int
+    overlapped_pixels: _Count
     """Pixels, at the images' original size, that two or more painted annotations cover."""
 
 
@@ -91,16 +86,24 @@ class Manifest(_Record):
     """By class id, background first."""
     options: dict[str, Any]
     """How it was packed: classes, drop, image_size, subset, image_format, samples_per_shard."""
-    image_size: tuple[int, int] = Field(strict=False)
+    image_size: tuple[_Side, _Side] = Field(strict=False)
     """Height and width of every image and mask, in pixels."""
     rasteriser: str
     encoder: str
     splits: dict[str, SplitRecord]
+    sha256: str | None = None
+    """Of all the rest, so that a flipped bit is noticed; older manifests have none."""
 
 
 def write_manifest(paths: ShardPaths, manifest: Manifest) -> None:
     """Publish the manifest; from then on the shards count as complete."""
-    write_text(paths.manifest, manifest.model_dump_json(indent=2) + "\n")
+    signed = manifest.model_copy(update={"sha256": _hash_of(manifest)})
+    write_text(paths.manifest, signed.model_dump_json(indent=2) + "\n")
+
+
+def _hash_of(manifest: Manifest) -> str:
+    content = manifest.model_dump(mode="json", exclude={"sha256"})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(paths: ShardPaths) -> Manifest:
@@ -116,17 +119,20 @@ def read_manifest(paths: ShardPaths) -> Manifest:
         raise DataError(
             f"{paths.root} holds no complete shards (it has no manifest.json); {_REPACK}"
         ) from None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         raise _damaged_manifest(paths) from None
     if version != VERSION:
         raise DataError(
-            f"{paths.manifest} has version {version} of the layout, not {VERSION}; "
+            f"{paths.manifest} has version {str(version)[:20]} of the layout, not {VERSION}; "
             f"delete {paths.root} and {_REPACK}"
         )
     try:
-        return Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(text)
     except ValidationError:
         raise _damaged_manifest(paths) from None
+    if manifest.sha256 not in (None, _hash_of(manifest)):
+        raise _damaged_manifest(paths)
+    return manifest
 
 
 class Sample(NamedTuple):
@@ -192,11 +198,8 @@ class ShardReader:
             IndexError: there is no such sample.
             DataError: its bytes are not those that were packed.
         """
-        height, width = self.image_size
         image = self._decode(number, "image", "RGB")
         mask = self._decode(number, "mask", "L")
-        if image.shape != (height, width, 3) or mask.shape != (height, width):
-            raise self._damaged(number, "another size than the manifest says")
         return Sample(str(self.keys[number]), image, mask)
 
     def info(self, number: int) -> dict[str, Any]:
@@ -210,7 +213,12 @@ class ShardReader:
             IndexError: there is no such sample.
             DataError: its bytes are not those that were packed.
         """
-        stored: dict[str, Any] = json.loads(self._bytes(number, "info"))
+        try:
+            stored = json.loads(self._bytes(number, "info"))
+        except (ValueError, RecursionError):
+            stored = None
+        if not isinstance(stored, dict):
+            raise self._damaged(number, "an info that is no JSON object")
         return stored
 
     def close(self) -> None:
@@ -232,7 +240,11 @@ class ShardReader:
             with self._files.borrow(self._shards[int(row["shard"])]) as descriptor:
                 content = os.pread(descriptor, size, offset)
         except OSError as error:
-            raise self._damaged(number, f"a shard that cannot be read ({error.strerror})") from None
+            known = of_storage(error)
+            where = f"{self._shards[int(row['shard'])]}: sample {key_of(number)}"
+            if isinstance(known, MachineFault):
+                raise MachineFault(f"{where}: {known}") from None
+            raise DataError(f"{where} cannot be read ({error.strerror}); {_REPACK}") from None
         if zlib.crc32(content) != row[f"{part}_crc32"]:
             raise self._damaged(number, f"other bytes in its {part} than were packed")
         return content
@@ -240,18 +252,19 @@ class ShardReader:
     def _decode(self, number: int, part: str, mode: str) -> NDArray[np.uint8]:
         content = self._bytes(number, part)
         try:
-            with Image.open(io.BytesIO(content)) as image:
-                if image.mode != mode:
-                    raise self._damaged(number, f"an {part} of mode {image.mode}, not {mode}")
-                return np.asarray(image)
-        except (OSError, SyntaxError, ValueError) as error:
+            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+                # Before a pixel is decoded: a few bytes can stand for gigabytes of them.
+                if image.size == self.image_size[::-1] and image.mode == mode:
+                    return np.asarray(image)
+                kind = f"{image.width}x{image.height} pixels of mode {image.mode}"
+        except Exception as error:  # noqa: BLE001 - decoders raise nearly anything on broken bytes
             raise self._damaged(number, f"an {part} that does not decode ({error})") from None
+        height, width = self.image_size
+        raise self._damaged(number, f"an {part} of {kind}, not {width}x{height} of {mode}")
 
     def _damaged(self, number: int, what: str) -> DataError:
         shard = self._shards[int(self._index[number]["shard"])]
-        return DataError(
-            f"{shard}: sample {key_of(number)} has {what}; delete {self.folder} and {_REPACK}"
-        )
+        return DataError(f"{shard}: sample {key_of(number)} has {what}; {_REPACK} --check")
 
 
 def fault_in_size(path: Path, expected: int) -> str | None:
@@ -270,8 +283,9 @@ def _read_index(path: Path, record: SplitRecord) -> NDArray[Any]:
         raise DataError(f"{path} is missing; {_REPACK}") from None
     if hashlib.sha256(content).hexdigest() != record.index_sha256:
         raise DataError(f"{path} is not the index that was packed; {_REPACK}")
-    index: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
-    if index.dtype != INDEX_DTYPE or index.shape != (record.samples,):
+    index = read_index(content)
+    sizes = np.array([shard.bytes for shard in record.shards], dtype=np.uint64)
+    if index is None or len(index) != record.samples or not lies_inside(index, sizes):
         raise DataError(f"{path} does not fit the manifest; {_REPACK}")
     return index
 
@@ -280,4 +294,4 @@ _REPACK = "pack again: python jobs/pack.py CONFIG"
 
 
 def _damaged_manifest(paths: ShardPaths) -> DataError:
-    return DataError(f"{paths.manifest} is damaged; delete {paths.root} and {_REPACK}")
+    return DataError(f"{paths.manifest} is damaged; {_REPACK}")

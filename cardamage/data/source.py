@@ -6,6 +6,7 @@ import io
 import lzma
 import os
 import re
+import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 from cardamage.errors import DataError
 from cardamage.paths import SPLITS
+from cardamage.plain_text import UNFIT_FOR_TEXT
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from Python 3.12
@@ -29,9 +31,6 @@ MAX_PIXELS = 200_000_000
 _NOTE = re.compile(r"README[^/]*\.txt", re.IGNORECASE)
 _MAX_NOTE_BYTES = 1 << 20
 
-UNFIT_FOR_TEXT = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")
-"""Characters that break a line, a file name or UTF-8."""
-
 # What zipfile and its decompressors raise on archives that are damaged, encrypted or exotic.
 _ZIP_FAULTS = (
     zipfile.BadZipFile,
@@ -41,7 +40,14 @@ _ZIP_FAULTS = (
     EOFError,
     RuntimeError,
     ValueError,
+    IndexError,
+    OverflowError,
+    struct.error,
 )
+
+
+MAX_SIDE = 65_535
+"""A longer image is refused: no JPEG can be, and painting takes time by the side too."""
 
 
 def safe_name(file_name: str) -> str:
@@ -221,11 +227,19 @@ class _Folder:
     def size(self, split: str, name: str) -> int:
         path = self._folder(split) / name
         try:
-            if path.is_file():  # not a pipe or a device, which would never end
-                return path.stat().st_size
-        except OSError:
-            pass
-        raise _missing(self._root, split, name)
+            is_file = path.is_file()  # not a pipe or a device, which would never end
+            inside = path.resolve().is_relative_to((self._root / split).resolve())
+            size = path.stat().st_size if is_file else 0
+        except (OSError, RuntimeError):  # RuntimeError: links that lead to each other
+            is_file = False
+        if not is_file:
+            raise _missing(self._root, split, name)
+        if not inside:
+            raise DataError(
+                f"{self._root}: {split}/{name} is a link that leads out of its split's folder; "
+                f"put the file itself there"
+            )
+        return size
 
     def open(self, split: str, name: str) -> IO[bytes]:
         self.size(split, name)
@@ -248,7 +262,9 @@ class _Zip:
                 f"{path} is not a folder and cannot be read as a .zip ({_one_line(error)}); "
                 f"download or export it again"
             ) from error
-        entries = {_entry_name(e): e for e in self._archive.infolist() if not e.is_dir()}
+        entries = {
+            _entry_name(e): e for e in self._archive.infolist() if not e.filename.endswith("/")
+        }
         prefix = _folder_around(entries)
         inside = {
             name.removeprefix(prefix): entry

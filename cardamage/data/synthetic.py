@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -23,6 +24,7 @@ from cardamage.data.drawn_car import DAMAGES, Damage, Points, Wish, draw_car
 from cardamage.data.source import ANNOTATIONS
 from cardamage.errors import ConfigError
 from cardamage.files import new_folder
+from cardamage.locks import hold
 from cardamage.paths import SPLITS
 
 ROOT_CATEGORY = "car-damage"
@@ -73,16 +75,26 @@ def synthesize(folder: Path, *, images: int, size: int, seed: int) -> None:
 def synthetic_source(shards_dir: Path, *, images: int, size: int, seed: int) -> Path:
     """The drawn export of these settings under ``shards_dir``; drawn if it is not there.
 
+    What a process that was killed had drawn of it is removed.
+
     Raises:
         ConfigError: ``images`` or ``size`` is too small, or the folder cannot be written.
     """
     folder = shards_dir / "sources" / f"synthetic-{images}x{size}px-seed{seed}"
-    if not folder.is_dir():
-        try:
-            synthesize(folder, images=images, size=size, seed=seed)
-        except ConfigError:
-            if not folder.is_dir():  # else another process was quicker: the bytes are the same
-                raise
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = folder.with_name(f".{folder.name}.lock")
+        with hold(lock, f"{folder} is being drawn", "wait for it", wait=True):
+            if not folder.is_dir():  # else another process drew it meanwhile
+                for part in folder.parent.glob(f".{folder.name}.*.part"):
+                    shutil.rmtree(part)
+                synthesize(folder, images=images, size=size, seed=seed)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be written ({error.strerror}); choose another data.shards_dir"
+        ) from error
     return folder
 
 

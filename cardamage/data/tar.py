@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cardamage.data.shards import INDEX_DTYPE, key_of
+from cardamage.data.shard_index import INDEX_DTYPE
+from cardamage.data.shards import key_of
 from cardamage.errors import DataError
 from cardamage.files import publish
 
@@ -59,7 +61,7 @@ class ShardContents:
     """What reading a shard back gave.
 
     Attributes:
-        index: of :data:`~cardamage.data.shards.INDEX_DTYPE`, one row a sample.
+        index: of :data:`~cardamage.data.shard_index.INDEX_DTYPE`, one row a sample.
         infos: the JSON values stored with each sample.
     """
 
@@ -84,24 +86,24 @@ def read_shard(path: Path, *, shard: int, first: int, samples: int) -> ShardCont
     infos: list[dict[str, Any]] = []
     found = []
     try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
+        with path.open("rb") as stream:
+            for member in _members(stream):
                 key, _, suffix = member.name.partition(".")
                 part = _SUFFIXES[suffix]
+                content = stream.read(member.size)
                 row = index[int(key) - first]
-                content = _content(archive, member)
-                row[f"{part}_offset"] = member.offset_data
+                row[f"{part}_offset"] = stream.tell() - member.size
                 row[f"{part}_bytes"] = len(content)
                 row[f"{part}_crc32"] = zlib.crc32(content)
-                found.append((int(key), part))
+                found.append((key, part))
                 if part == "info":
                     infos.append(json.loads(content))
-            whole = archive.offset + tarfile.BLOCKSIZE <= path.stat().st_size
-    except (tarfile.TarError, KeyError, ValueError, IndexError, EOFError, OSError) as error:
+    except (tarfile.TarError, LookupError, ValueError, RecursionError, EOFError, OSError) as error:
         raise DataError(f"{path} is no whole shard ({error})") from None
-    expected = [(first + i, part) for i in range(samples) for part in ("image", "info", "mask")]
-    # A tar cut between two members reads without error; only the blocks at its end tell.
-    if found != expected or not whole:
+    expected = [
+        (key_of(first + i), part) for i in range(samples) for part in ("image", "info", "mask")
+    ]
+    if found != expected:
         raise DataError(f"{path} is no whole shard of {samples} samples")
     return ShardContents(index, infos)
 
@@ -113,11 +115,25 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, io.BytesIO(content))
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    stream = archive.extractfile(member)
-    if stream is None:
-        raise ValueError(f"{member.name} is no file")
-    content = stream.read()
-    if len(content) != member.size:
-        raise EOFError(f"{member.name} is cut short")
-    return content
+def _members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """The files of a tar, ``stream`` at the content of each in turn; up to the block at its end.
+
+    Not by :class:`tarfile.TarFile`, which also follows what :func:`write_shard` never writes:
+    links, sparse files that claim any size, extended headers that go round in circles.
+    """
+    size = os.fstat(stream.fileno()).st_size
+    at = 0
+    while True:
+        stream.seek(at)
+        block = stream.read(tarfile.BLOCKSIZE)
+        if block == bytes(tarfile.BLOCKSIZE):
+            return
+        # Of a tar that was cut between two members only the missing block at its end tells.
+        member = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
+        at += tarfile.BLOCKSIZE
+        if member.type != tarfile.REGTYPE:
+            raise ValueError(f"{member.name} is no plain file")
+        if not 0 <= member.size <= size - at:
+            raise EOFError(f"{member.name} is cut short")
+        yield member
+        at += -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from cardamage import __version__
 from cardamage.errors import RunError
 from cardamage.files import write_bytes, write_text
+from cardamage.plain_text import plain
 from cardamage.report import statistics, wording
 from cardamage.report.pictures import jpeg
 from cardamage.stages import now
@@ -90,7 +91,7 @@ def render(kind: str, context: dict[str, Any], figures: dict[str, bytes]) -> Rep
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    markdown.filters.update(html.filters, md=escape_markdown)
+    markdown.filters.update(html.filters, md=escape_markdown, code=code_span, plain=plain)
     script = _TEMPLATES.get_source(html, "page.js")[0]
     shared = {
         "version": __version__,
@@ -135,7 +136,15 @@ def pngs(illustrations: Sequence[Illustration]) -> dict[str, bytes]:
 
 def escape_markdown(value: object) -> str:
     """Text that Markdown shows as it is, on one line: also inside a table, and never as HTML."""
-    return re.sub(r"([\\`*_\[\]<>|&~#])", r"\\\1", " ".join(str(value).split()))
+    text = plain(" ".join(str(value).split()))
+    return re.sub(r"([\\`*_\[\]<>|&~#])", r"\\\1", text)
+
+
+def code_span(value: str) -> str:
+    """Text as Markdown's code on one line, behind more backticks than it has in a row."""
+    text = plain(value)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if len(fence) > 1 else f"`{text}`"
 
 
 def _data_uri(content: bytes, media_type: str) -> str:

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from cardamage.errors import CheckpointError
 from cardamage.files import write_bytes
 
+_HASH = "sha256"
+_KEYS = {"epoch", "model", "class_names", "image_size", "config_hash"}
+
 
 @dataclass(frozen=True)
 class CheckpointInfo:
@@ -65,21 +68,47 @@ def save_checkpoint(path: Path, weights: Mapping[str, Tensor], info: CheckpointI
 
 
 def _in_order(content: bytes) -> bytes:
-    """Safetensors with sorted metadata, which its writer leaves in an order of chance.
+    """Safetensors with sorted metadata, which its writer leaves in an order of chance, and a hash.
 
-    Equal weights thereby make equal files, and equal hashes. The header is JSON behind its length
-    in 8 bytes, padded with blanks: https://github.com/huggingface/safetensors#format
+    Equal weights thereby make equal files, and a bit that flips on the disk is noticed: what is
+    hashed is the header without the hash, and the data. The header is JSON behind its length in 8
+    bytes, padded with blanks: https://github.com/huggingface/safetensors#format
     """
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
+    header, data = _parts(content)
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    header["__metadata__"][_HASH] = _hash(header, data)
+    text = _header_text(header)
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def _parts(content: bytes) -> tuple[dict[str, Any], bytes]:
+    length = int.from_bytes(content[:8], "little")
+    header: dict[str, Any] = json.loads(content[8 : 8 + length])
+    return header, content[8 + length :]
+
+
+def _header_text(header: dict[str, Any]) -> bytes:
+    return json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _hash(header: dict[str, Any], data: bytes) -> str:
+    digest = hashlib.sha256(_header_text(header))
+    digest.update(data)
+    return digest.hexdigest()
+
+
+def _is_as_written(content: bytes) -> bool:
+    """Whether a file has the bytes it was written with; older ones carry no hash to tell."""
+    header, data = _parts(content)
+    metadata = header["__metadata__"]
+    expected = metadata.pop(_HASH, None)
+    # A flip in the hash's own name makes it another's, and the file look like an older one.
+    return metadata.keys() == _KEYS and expected in (None, _hash(header, data))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint at ``path``.
+    """The checkpoint at ``path``; nothing in it is ever unpickled.
 
     Raises:
         CheckpointError: it is missing, damaged, or no checkpoint of this software.
@@ -97,6 +126,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             image_size=(height, width),
             config_hash=metadata["config_hash"],
         )
+        if not _is_as_written(content):
+            raise ValueError("its bytes are not those that were written")  # noqa: TRY301 - as others
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; train the run first") from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import IO, Self
 
 from torch import Tensor
@@ -69,7 +71,11 @@ def announce_epoch(experiment: Experiment, events: EventLog, row: Row, speed: Sp
 
 
 class SampleRecord:
-    """Writes the keys of the samples each step of this process really consumed, when enabled."""
+    """Writes the keys of the samples each step of this process really consumed, when enabled.
+
+    A line holds the ``step`` and the ``keys`` of one micro-batch, the ``first`` of which stands at
+    that place in the global batch. Steps repeated after a kill are there again.
+    """
 
     def __init__(self, run: RunPaths, reader: ShardReader, process: int, *, enabled: bool) -> None:
         self._path, self._keys, self._enabled = run.consumed_samples(process), reader.keys, enabled
@@ -78,16 +84,25 @@ class SampleRecord:
     def __enter__(self) -> Self:
         if self._enabled:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            drop_torn_line(self._path)
             self._stream = self._path.open("a", encoding="utf-8")
         return self
 
-    def write(self, step: int, batch: Batch) -> None:
-        """Append one micro-batch."""
+    def write(self, step: int, first: int, batch: Batch) -> None:
+        """Append one micro-batch, whose first image is number ``first`` of the global batch."""
         if self._stream:
             keys = self._keys[batch.samples].tolist()
-            self._stream.write(json.dumps({"step": step, "keys": keys}) + "\n")
+            line = json.dumps({"step": step, "first": first, "keys": keys})
+            self._stream.write(line + "\n")
             self._stream.flush()
 
     def __exit__(self, *_: object) -> None:
         if self._stream:
             self._stream.close()
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut off what a killed process began to write behind the last whole line, if it did."""
+    if path.exists():
+        content = path.read_bytes()
+        os.truncate(path, content.rfind(b"\n") + 1)

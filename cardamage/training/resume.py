@@ -1,27 +1,23 @@
-"""What training changes, and the one file it is saved to and taken up from.
+"""What training changes: put into a saved state, and taken up from one.
 
-The file is the truth of a run: checkpoints and ``metrics.csv`` are derived from it, so a kill
-between two files leaves nothing that the next start cannot mend. Random numbers need no state:
-every step draws its own from (seed, step, process).
+Random numbers need no state: every step draws its own from (seed, step, process).
 """
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from torch import nn
+from accelerate.utils import broadcast_object_list
+from torch import Tensor, nn
 
 from cardamage.errors import CheckpointError
-from cardamage.files import publish, write_json
 from cardamage.paths import RunPaths
 from cardamage.tables import Row
 from cardamage.tally import Tally
+from cardamage.training.states import State, last_state, read_state
 
 
 @dataclass
@@ -53,69 +49,57 @@ class Training:
         module: nn.Module = self.accelerator.unwrap_model(self.model)
         return module
 
-    def save(self, run: RunPaths) -> None:
-        """Publish the state in place of the one before; every process takes part."""
-        tally = self.tally.gather(self.accelerator)
-        if self.accelerator.is_main_process:
-            scaler = self.accelerator.scaler
-            state = {
-                "origin": self.origin,
-                "step": self.step,
-                "rows": self.rows,
-                "tally": tally,
-                "weights": self.module.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": scaler.state_dict() if scaler else {},
-            }
-            with publish(_path(run)) as aside:
-                torch.save(state, aside)
-            write_json(run.progress, {"epoch": len(self.rows), "step": self.step})
-        self.accelerator.wait_for_everyone()
+    def state(self, tally: dict[str, Tensor]) -> State:
+        """All of it, with the rows that :attr:`tally` gathered; the tensors are the live ones."""
+        scaler = self.accelerator.scaler
+        return {
+            "origin": self.origin,
+            "step": self.step,
+            "rows": list(self.rows),
+            "tally": tally,
+            "weights": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler else {},
+        }
 
-    def take_up(self, run: RunPaths) -> bool:
-        """Go back to where the run was saved last; False when it was never saved.
+    def take_up(self, run: RunPaths) -> Path | None:
+        """Go back to where the run was saved last; None when it was never saved.
+
+        The first process chooses the file: another's view of a shared disk may be older.
+
+        Returns:
+            The saved state that was taken up.
 
         Raises:
-            CheckpointError: the state is damaged, of another origin, or missing beside checkpoints.
+            CheckpointError: every state is damaged, or one is of another origin, or there is none
+                beside checkpoints.
         """
-        state = _load(run, self.origin)
-        if state is None:
-            return False
+        is_main = self.accelerator.is_main_process
+        found = last_state(run) if is_main else None
+        if is_main and found:
+            _check_origin(run, *found, self.origin)
+        if self.accelerator.num_processes > 1:
+            (path,) = broadcast_object_list([found[0] if found else None])
+            if path and not is_main:
+                found = path, read_state(path)
+        if found is None:
+            return None
+        path, state = found
         self.module.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        if self.accelerator.is_main_process:
+        if is_main:
             self.tally.restore(state["tally"])
         self.rows, self.step = state["rows"], state["step"]
-        return True
+        return path
 
 
-def _load(run: RunPaths, origin: dict[str, str]) -> dict[str, Any] | None:
-    """The state, its tensors on the CPU; only tensors and plain values are ever unpickled."""
-    path = _path(run)
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        found = {what: str(state["origin"][what]) for what in origin}
-    except FileNotFoundError:
-        if run.finished_checkpoints():
-            raise CheckpointError(
-                f"{run.checkpoints} holds checkpoints but {path} is gone, so training cannot go "
-                f"on; restore it, or delete the checkpoints to train anew"
-            ) from None
-        return None
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, pickle.PickleError):
-        raise CheckpointError(
-            f"{path} is damaged; delete {run.resume} and {run.checkpoints} to train anew"
-        ) from None
+def _check_origin(run: RunPaths, path: Path, state: State, origin: dict[str, str]) -> None:
     for what, expected in origin.items():
-        if found[what] != expected:
+        found = str(state["origin"].get(what, "none"))
+        if found != expected:
             raise CheckpointError(
-                f"{path} was trained with another {what} (hash {found[what][:16]}, not "
+                f"{path} was trained with another {what} (hash {found[:16]}, not "
                 f"{expected[:16]}); choose another name=..., or delete {run.root}"
             )
-    return state
-
-
-def _path(run: RunPaths) -> Path:
-    return run.resume / "state.pt"

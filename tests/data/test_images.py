@@ -1,6 +1,8 @@
 """Decoding whatever photo comes, and resizing that keeps masks and images aligned."""
 
 import io
+import struct
+import zlib
 from contextlib import suppress
 
 import numpy as np
@@ -124,10 +126,18 @@ def test_garbled_images_are_refused_or_decoded_but_nothing_else(data):
 
 @pytest.mark.parametrize("side", [15_000, 30_000])
 def test_a_decompression_bomb(side):
-    """A few hundred kilobytes that would become gigabytes; Pillow itself warns, then refuses."""
-    header = b"P4 %d %d\n" % (side, side)
+    """A hundred bytes that would become gigabytes; Pillow itself warns, then refuses."""
+    header = struct.pack(">4sIIBBBBB", b"IHDR", side, side, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     with pytest.raises(DataError, match=r"megapixels|decompression bomb|exceeds limit"):
-        decode_image(header + b"\0" * 100, name="bomb.pbm")
+        decode_image(b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\1\0IDAT" + b"x" * 60, name="bomb.png")
+
+
+def test_a_kind_that_would_start_a_program():
+    """Pillow hands EPS to Ghostscript, whose language can read and write files."""
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(DataError, match=r"x\.jpg cannot be decoded \(it is none of BMP, GIF, JPEG"):
+        decode_image(eps, name="x.jpg")
 
 
 def test_a_large_photo_is_no_bomb():

@@ -1,7 +1,6 @@
 """Packing: what becomes of an export, and that nothing is ever left half done."""
 
 import io
-import json
 import logging
 import os
 import shutil
@@ -26,7 +25,7 @@ from cardamage.data.make_shard import Recipe, make_sample
 from cardamage.data.masks import paint
 from cardamage.data.pack import dataset_name, make, pack, prepare, subset_of
 from cardamage.data.pack_folder import held
-from cardamage.data.shards import ShardReader, read_manifest
+from cardamage.data.shards import ShardReader, read_manifest, write_manifest
 from cardamage.errors import DataError
 from cardamage.paths import SPLITS, ShardPaths
 
@@ -346,6 +345,26 @@ def test_what_was_damaged_is_packed_again(
         assert expected[damage] in warnings.text
 
 
+@pytest.mark.parametrize("where", ["header", "image", "end"])
+def test_flipped_bits_are_found_on_request_and_that_shard_alone_is_packed_again(
+    source: Path, shards_dir: Path, where: str, warnings: pytest.LogCaptureFixture
+) -> None:
+    folder = pack(source, shards_dir=shards_dir, **OPTIONS)
+    before, when = contents(folder), times(folder / "valid")
+    shard = folder / "train" / "000000.tar"
+    content = bytearray(shard.read_bytes())
+    content[{"header": 3, "image": 700, "end": -3}[where]] ^= 4
+    shard.write_bytes(content)
+    assert prepare(source, shards_dir=shards_dir, **OPTIONS).complete  # by its size
+    packing = prepare(source, shards_dir=shards_dir, check=True, **OPTIONS)
+    assert not packing.complete
+    assert make(packing) == folder
+    assert "train/000000.tar has other bytes than were packed" in warnings.text
+    assert contents(folder) == before
+    assert times(folder / "valid")["000000.tar"] == when["000000.tar"]
+    assert prepare(source, shards_dir=shards_dir, check=True, **OPTIONS).complete
+
+
 def test_a_stray_tar_is_named(
     source: Path, shards_dir: Path, warnings: pytest.LogCaptureFixture
 ) -> None:
@@ -359,8 +378,9 @@ def test_a_stray_tar_is_named(
 
 def test_a_folder_of_another_fingerprint(source: Path, shards_dir: Path) -> None:
     folder = pack(source, shards_dir=shards_dir, **OPTIONS)
-    path = folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "fingerprint": "cd" * 32}))
+    paths = ShardPaths(folder)
+    other = read_manifest(paths).model_copy(update={"fingerprint": "cd" * 32})
+    write_manifest(paths, other)
     with pytest.raises(DataError, match=r"another fingerprint .*; delete that folder"):
         pack(source, shards_dir=shards_dir, **OPTIONS)
 

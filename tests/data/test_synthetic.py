@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -150,6 +152,30 @@ def test_the_source_of_an_experiment_is_drawn_once(tmp_path):
     assert synthetic_source(tmp_path / "shards", images=3, size=32, seed=0) == first
     assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == stamps
     assert synthetic_source(tmp_path / "shards", images=3, size=32, seed=1) != first
+
+
+def test_what_was_drawn_before_a_kill_is_removed(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from cardamage.data.synthetic import *; "
+        "synthetic_source(Path(sys.argv[1]), images=40, size=96, seed=0)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)])
+    while not list(tmp_path.glob("sources/.*.part/*/car*")):
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert len(list(tmp_path.glob("sources/.*.part"))) == 1
+
+    source = synthetic_source(tmp_path, images=40, size=96, seed=0)
+    assert list((tmp_path / "sources").iterdir()) == [source]
+    assert len(list(source.glob("*/car*"))) == 40
+
+
+def test_the_source_of_an_experiment_cannot_be_drawn_into_a_file(tmp_path):
+    (tmp_path / "sources").write_text("")
+    with pytest.raises(ConfigError, match=r"choose another data\.shards_dir"):
+        synthetic_source(tmp_path, images=3, size=32, seed=0)
 
 
 def test_drawing_is_quick(tmp_path):

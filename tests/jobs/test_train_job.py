@@ -18,7 +18,7 @@ from cardamage.data.order import batch_at
 from cardamage.paths import RunPaths
 from cardamage.results import read_result
 from cardamage.stages import read_stage, write_stage
-from cardamage.training.stopping import StopRequests
+from cardamage.training.stopping import Request, StopRequests
 
 EPOCHS = 3
 
@@ -137,7 +137,7 @@ def test_a_run_stopped_before_its_first_step_has_no_checkpoint_of_epoch_0(traine
     trained.succeeds("jobs/pack.py", "toy.yaml", "name=early")
     run = run_of(trained, "early")
     with monkeypatch.context() as patch:
-        patch.setattr(StopRequests, "agreed", lambda self: True)
+        patch.setattr(StopRequests, "agreed", lambda self, save_due: Request.STOP)
         stopped = trained.inside("jobs/train.py", "toy.yaml", "name=early")
     assert stopped.returncode == 75, stopped.stderr
     assert "saved at step 0" in stopped.stderr
@@ -151,7 +151,7 @@ def test_a_run_does_not_go_on_with_another_dataset(trained):
     table = run.metrics.read_text()
     write_stage(run, replace(read_stage(half, "pack"), attempts=2))
     line = trained.refuses("jobs/train.py", "toy.yaml", "train.epochs=4")
-    assert "state.pt was trained with another dataset" in line
+    assert "state-00000009.pt was trained with another dataset" in line
     assert run.metrics.read_text() == table
 
 
@@ -298,14 +298,43 @@ def test_a_loss_that_explodes_ends_training_and_poisons_no_checkpoint(toy):
     assert read_stage(run_of(toy, "wild"), "train").state == "failed"
 
 
-def test_a_damaged_state_is_refused_and_the_run_is_left_as_it_was(trained):
+def test_the_same_config_twice_gives_the_same_bytes(toy):
+    names, files = ("one", "two"), []
+    for name in names:
+        options = (f"name={name}", "train.deterministic=true")
+        toy.succeeds("jobs/pack.py", "toy.yaml", *options)
+        toy.succeeds("jobs/train.py", "toy.yaml", *options)
+        run = run_of(toy, name)
+        paths = [run.metrics, *run.finished_checkpoints().values(), *run.states().values()]
+        files.append({path.name: path.read_bytes() for path in paths})
+    assert len(files[0]) == 5
+    assert files[0] == files[1]
+
+
+def test_training_goes_on_from_the_older_state_where_the_newest_is_damaged(trained):
     run = run_of(trained)
-    state = run.resume / "state.pt"
-    state.write_bytes(state.read_bytes()[:-500])
+    expected = {epoch: path.read_bytes() for epoch, path in run.finished_checkpoints().items()}
+    table = run.metrics.read_bytes()
+    assert list(run.states()) == [6, 9]
+    newest = run.state(9)
+    newest.write_bytes(newest.read_bytes()[:-500])
+    run.checkpoint(3).unlink()
+    result = trained.inside("jobs/train.py", "toy.yaml", f"train.epochs={EPOCHS}")
+    assert result.returncode == 0, result.stderr
+    assert {epoch: p.read_bytes() for epoch, p in run.finished_checkpoints().items()} == expected
+    assert run.metrics.read_bytes() == table
+    assert list(run.states()) == [6, 9]
+
+
+def test_damaged_states_are_refused_and_the_run_is_left_as_it_was(trained):
+    run = run_of(trained)
+    for path in run.states().values():
+        path.write_bytes(path.read_bytes()[:-500])
     table = run.metrics.read_text()
     line = trained.refuses("jobs/train.py", "toy.yaml", "train.epochs=4")
-    assert "state.pt is damaged" in line
-    state.unlink()
+    assert "state-00000009.pt is damaged" in line
+    for path in run.states().values():
+        path.unlink()
     line = trained.refuses("jobs/train.py", "toy.yaml", "train.epochs=4")
-    assert "is gone" in line
+    assert "are gone" in line
     assert run.metrics.read_text() == table

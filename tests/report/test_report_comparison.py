@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from finished_runs import make_run
+from test_report_page import Page
 
 from cardamage import config
 from cardamage.continuation import Source, write_origin
@@ -215,3 +216,19 @@ def test_notes_and_what_a_run_continues_are_said(runs, tmp_path):
 
     assert "Cut short." in report.page
     assert "epoch 5 of 5, continues e2@3" in report.page
+
+
+def test_names_of_runs_are_shown_and_never_run(tmp_path):
+    name = 'x"><img src=x onerror=alert(1)>'
+    hostile = make_run(tmp_path / name, epochs=2, overrides=("data.drop=['</td><script>']",))
+    rendered = comparison.comparison_report([load(hostile), load(make_run(tmp_path / "plain"))])
+
+    page = Page(rendered.page)
+
+    assert len(page.all("script")) == 1
+    assert all(not name.startswith("on") for _, attrs in page.tags for name in attrs)
+    assert all(attrs["src"].startswith("data:") for attrs in page.all("img"))
+    assert name in page.text
+    assert "</td><script>" in page.text
+    assert "\n<" not in rendered.summary
+    assert r"\<img src=x onerror=alert(1)\>" in rendered.summary

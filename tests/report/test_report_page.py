@@ -14,7 +14,7 @@ from PIL import Image
 
 from cardamage import config
 from cardamage.errors import RunError
-from cardamage.report.page import escape_markdown, publish
+from cardamage.report.page import code_span, escape_markdown, publish
 from cardamage.report.results import load_run
 from cardamage.report.run import run_report
 
@@ -234,3 +234,15 @@ def test_a_folder_that_cannot_be_written_is_refused(report, tmp_path):
 
 def test_markdown_stays_one_line():
     assert escape_markdown("a\n# b_c") == r"a \# b\_c"
+
+
+def test_markdown_holds_no_escape_sequences():
+    assert escape_markdown("a\x1b[2J") == r"a\\x1b\[2J"
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("a b", "`a b`"), ("a `b`", "`` a `b` ``"), ("```", "```` ``` ````"), ("a\n<b>", r"`a\n<b>`")],
+)
+def test_code_in_markdown_stays_code(text, code):
+    assert code_span(text) == code

@@ -34,7 +34,9 @@ environment: {{{environment}}}
 """
 
 HOOK = '''\
-"""Training waits at its fifth step while a file named ``shut`` is there; or hangs, by request."""
+"""Training waits at its fifth step while a file named ``shut`` is there; or hangs, by request.
+
+It also agrees while it validates."""
 
 import importlib.util
 import os
@@ -60,9 +62,9 @@ def add_gate(requests):
     agreed, gate, rank = requests.agreed, Path(os.environ["GATE"]), os.environ["SLURM_PROCID"]
     steps = []
 
-    def wait_then_agree(self):
+    def wait_then_agree(self, *, save_due=False):
         steps.append(None)
-        if len(steps) == 5 and (gate / "shut").exists():
+        if len(steps) == 6 and (gate / "shut").exists():
             (gate / f"waits-{rank}").touch()
             if (gate / "hang").exists() and rank == "1":
                 while not (gate / "waits-0").exists():
@@ -71,7 +73,7 @@ def add_gate(requests):
                 wait_for_nobody()
             while (gate / "shut").exists() and self._asked is None:
                 time.sleep(0.05)
-        return agreed(self)
+        return agreed(self, save_due=save_due)
 
     requests.agreed = wait_then_agree
 

@@ -1,4 +1,5 @@
 import hashlib
+import json
 
 import pytest
 import torch
@@ -68,6 +69,41 @@ def test_a_cut_checkpoint_is_refused(saved, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(CheckpointError, match="damaged"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("where", [0.0, 0.3, 0.9, 1.0])
+def test_a_flipped_bit_is_noticed(saved, where):
+    path, _ = saved
+    content = bytearray(path.read_bytes())
+    header = 8 + int.from_bytes(content[:8], "little")
+    content[header + int(where * (len(content) - header - 1))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"0003\.safetensors is damaged .*restore it, or"):
+        load_checkpoint(path)
+
+
+def test_no_flipped_bit_of_the_header_goes_unnoticed(saved):
+    path, _ = saved
+    whole = path.read_bytes()
+    for position in range(0, 8 + int.from_bytes(whole[:8], "little"), 7):
+        content = bytearray(whole)
+        content[position] ^= 1 << position % 8
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError):
+            load_checkpoint(path)
+
+
+def test_a_checkpoint_from_before_they_carried_a_hash_is_read(saved):
+    path, model = saved
+    metadata = {
+        "epoch": "3",
+        "model": json.dumps(INFO.model),
+        "class_names": json.dumps(INFO.class_names),
+        "image_size": json.dumps(INFO.image_size),
+        "config_hash": INFO.config_hash,
+    }
+    save_file(model.state_dict(), path, metadata)
+    assert load_checkpoint(path).info == INFO
 
 
 def test_safetensors_of_another_program_are_refused(tmp_path):

@@ -8,7 +8,7 @@ import sys
 import pytest
 from accelerate import Accelerator
 
-from cardamage.training.stopping import StopRequests
+from cardamage.training.stopping import Request, StopRequests
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
@@ -28,6 +28,17 @@ def test_a_signal_is_a_request(stop, number):
         assert not stop.agreed()
         os.kill(os.getpid(), number)
         assert stop.agreed()
+
+
+def test_a_save_is_asked_for_once_and_a_stop_comes_first(stop):
+    with stop:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert stop.agreed() is Request.SAVE
+        assert stop.agreed() is Request.NOTHING
+        assert stop.agreed(save_due=True) is Request.SAVE
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.agreed(save_due=True) is Request.STOP
 
 
 def test_once_it_was_agreed_to_stop_no_signal_disturbs_the_end(stop):

@@ -1,0 +1,1 @@
+"""The drill: a small run killed again and again, and compared with one left alone."""

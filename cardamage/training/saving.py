@@ -1,0 +1,154 @@
+"""Saving while training goes on: it stops for a copy, and a thread writes that to disk.
+
+One write is under way at a time. A save that is due meanwhile waits for its turn; one that cannot
+wait, at the end of an epoch or when asked to stop, waits for the write before. A write that fails
+ends training at the next save, and the next step asks for that save.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from accelerate.utils import broadcast_object_list
+
+from cardamage.config import Experiment
+from cardamage.console import log
+from cardamage.errors import CardamageError, Stopped
+from cardamage.files import write_json
+from cardamage.paths import RunPaths
+from cardamage.training.finite import FiniteCheck
+from cardamage.training.record import publish_epoch
+from cardamage.training.resume import Training
+from cardamage.training.snapshot import Snapshot
+from cardamage.training.states import KEPT, State, remove_old_states, write_state
+from cardamage.training.stopping import Request, StopRequests
+
+
+class Saver:
+    """Saves a training run when it is time, asked for, or an epoch has ended.
+
+    Leaving it waits for the last write and raises what went wrong with it.
+
+    Args:
+        run: where to.
+        experiment: says how often.
+        training: what.
+        finite: is asked before anything is written.
+        requests: what all processes agree on.
+        taken_up: the state this start took up, which stays until two newer ones are there.
+    """
+
+    def __init__(
+        self,
+        *,
+        run: RunPaths,
+        experiment: Experiment,
+        training: Training,
+        finite: FiniteCheck,
+        requests: StopRequests,
+        taken_up: Path | None,
+    ) -> None:
+        self._run, self._experiment, self._training = run, experiment, training
+        self._finite, self._requests = finite, requests
+        self._kept = [taken_up] if taken_up else []
+        self._snapshot = Snapshot(training.accelerator.device)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="save")
+        self._writing: Future[None] | None = None
+        self._is_main = training.accelerator.is_main_process
+
+    def __enter__(self) -> Self:
+        self._saved_at, self._saved_step = time.monotonic(), self._training.step
+        return self
+
+    def heed(self) -> None:
+        """Save if it is due or asked for; every process calls this, between two steps.
+
+        Raises:
+            Stopped: a process was asked to; the state is on disk.
+            CardamageError: nothing sound can be saved, or the last save failed.
+        """
+        request = self._requests.agreed(save_due=self._is_due())
+        if request is not Request.NOTHING:
+            self.save()
+        if request is Request.STOP:
+            self.wait()
+            raise Stopped(
+                f"saved at step {self._training.step}, in epoch {len(self._training.rows) + 1}"
+            )
+
+    def save(self, *, epoch_ended: bool = False) -> None:
+        """Copy what training changes and have it written; every process takes part.
+
+        Args:
+            epoch_ended: the state is that after an epoch, so its checkpoint and the metrics are
+                published behind it.
+
+        Raises:
+            CardamageError: a loss was not finite, or the write before failed.
+        """
+        tally = self._training.tally.gather(self._training.accelerator)
+        self._finite.losses(tally)
+        self.wait()
+        if self._is_main:
+            state = self._snapshot.take(self._training.state(tally))
+            self._writing = self._thread.submit(self._write, state, epoch_ended=epoch_ended)
+        self._saved_at, self._saved_step = time.monotonic(), self._training.step
+
+    def wait(self) -> None:
+        """Return when what was saved is on disk; every process takes part.
+
+        Raises:
+            CardamageError: on processes other than the main one, for what that one raises.
+        """
+        error = self._writing.exception() if self._writing else None
+        self._writing = None
+        failed = [str(error) if error else ""]
+        if self._training.accelerator.num_processes > 1:
+            broadcast_object_list(failed)
+        if error:
+            raise error
+        if failed[0]:
+            raise CardamageError(f"process 0 could not save: {failed[0]}")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self.wait()
+            elif self._writing and (failed := self._writing.exception()):
+                log.error("the state could not be saved: %s", failed)
+        finally:
+            self._thread.shutdown()
+
+    def _is_due(self) -> bool:
+        """Whether this process would save now; the main one alone knows."""
+        settings, step = self._experiment.train, self._training.step
+        if not self._is_main or (self._writing and not self._writing.done()):
+            return False
+        if self._writing and self._writing.exception():
+            return True
+        minutes, steps = settings.save_minutes, settings.save_steps
+        is_late = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
+        return (is_late and step > self._saved_step) or (
+            steps is not None and step - self._saved_step >= steps
+        )
+
+    def _write(self, state: State, *, epoch_ended: bool) -> None:
+        """What the thread does. A kill between any two lines leaves what the next start mends."""
+        self._snapshot.wait()
+        self._finite.weights(state["weights"], state["step"])
+        path = self._run.state(state["step"])
+        write_state(path, state)
+        self._kept = [*(kept for kept in self._kept if kept != path), path][-KEPT:]
+        remove_old_states(self._run, self._kept)
+        write_json(self._run.progress, {"epoch": len(state["rows"]), "step": state["step"]})
+        if epoch_ended:
+            publish_epoch(self._run, self._experiment, state["rows"], state["weights"])

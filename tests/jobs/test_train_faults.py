@@ -1,0 +1,195 @@
+"""What can go wrong while training runs, brought about for real: one clear line, nothing lost."""
+
+import json
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from cardamage.data.order import batch_at
+from cardamage.data.shards import ShardReader
+from cardamage.paths import RunPaths
+from cardamage.stages import read_stage
+from cardamage.training.states import read_state
+
+BATCH, IMAGES = 8, 22
+
+
+def start(toy, *options, **popen):
+    """Start training as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, str(toy.script("jobs/train.py")), "toy.yaml", *options],
+        cwd=toy.folder,
+        env=toy.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        **popen,
+    )
+
+
+def packed(toy, *options):
+    """The run of options whose first is its name, packed."""
+    toy.succeeds("jobs/pack.py", "toy.yaml", *options)
+    return RunPaths(toy.folder / "runs" / options[0].removeprefix("name="))
+
+
+def await_first_step(run, process):
+    """Return while the first step of a process is under way."""
+    while not run.consumed_samples(0).exists() or not run.consumed_samples(0).read_text():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.002)
+
+
+def the_error(stderr):
+    """The one line that says what went wrong."""
+    assert "Traceback" not in stderr
+    (line,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def files_of_step(run, step):
+    """The original names of the images of a step, from 0."""
+    with ShardReader(Path(read_stage(run, "pack").output["shards"]), "train") as reader:
+        samples = batch_at(0, len(reader), BATCH, step)[0]
+        return [reader.info(int(sample))["file_name"] for sample in samples]
+
+
+def test_a_loss_that_explodes_names_its_images_and_leaves_the_state_before_it(toy):
+    options = ("name=wild", "optim={name: sgd, lr: 1e30}", "train.save_steps=1")
+    run = packed(toy, *options)
+    result = toy.inside("jobs/train.py", "toy.yaml", *options)
+    assert result.returncode == 1
+    line = the_error(result.stderr)
+    # The weights of the first update overflow in the second step, or make its loss overflow.
+    assert "step 2" in line
+    assert all(name in line for name in files_of_step(run, 1))
+    assert "lower optim.lr, which is 1e+30" in line
+    assert read_stage(run, "train").error_class == "final"
+    assert not run.finished_checkpoints()
+    states = run.states()
+    assert states
+    for path in states.values():
+        weights = read_state(path)["weights"]
+        assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
+    assert line.endswith("start a new run")  # no epoch had ended
+
+
+def test_a_stop_in_an_epoch_whose_loss_is_not_finite_saves_no_such_weights(toy):
+    options = ("name=wild", "optim={name: sgd, lr: 1e30}", "train.epochs=900")
+    run = packed(toy, *options)
+    with start(toy, *options, "train.record_samples=true") as process:
+        await_first_step(run, process)
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=120)
+    assert "Traceback" not in stderr
+    assert process.returncode in (1, 75)  # 75 where it was asked before any loss was seen
+    for path in run.states().values():
+        weights = read_state(path)["weights"]
+        assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
+    assert process.returncode == 75 or "not finite" in stderr or "loss became" in stderr
+
+
+def test_training_saves_on_request_and_goes_on(toy):
+    options = ("name=asked", "train.epochs=4000", "train.record_samples=true")
+    run = packed(toy, *options)
+    ends = {-(-IMAGES * epoch // BATCH) for epoch in range(4000)}
+    with start(toy, *options) as process:
+        await_first_step(run, process)
+        while not set(run.states()) - ends:
+            assert process.poll() is None
+            process.send_signal(signal.SIGUSR1)
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
+    assert process.returncode == 75
+
+
+def test_a_stop_while_validating_keeps_the_epoch_and_validation_is_what_comes_next(toy):
+    options = (
+        "train.epochs=2",
+        f"train.batch_size={IMAGES}",
+        "model.name=segnet3",
+        "test.batch_size=1",
+    )
+    whole, run = packed(toy, "name=whole", *options), packed(toy, "name=late", *options)
+    toy.succeeds("jobs/train.py", "toy.yaml", "name=whole", *options)
+    with start(toy, "name=late", *options, "train.record_samples=true") as process:
+        await_first_step(run, process)
+        process.send_signal(signal.SIGTERM)  # in the one step of the first epoch
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 75
+    assert "stopped: saved at step 1, in epoch 1" in stderr
+    assert list(run.states()) == [1]
+    assert not run.metrics.exists()
+    again = (*options, "train.record_samples=true")
+    toy.succeeds("jobs/train.py", "toy.yaml", "name=late", *again)
+    steps = [json.loads(line)["step"] for line in run.consumed_samples(0).read_text().splitlines()]
+    assert steps == [0, 1]
+    assert run.metrics.read_bytes() == whole.metrics.read_bytes()
+    for epoch in (1, 2):
+        assert run.checkpoint(epoch).read_bytes() == whole.checkpoint(epoch).read_bytes()
+
+
+def test_a_shard_that_is_damaged_while_training_runs_ends_it_in_one_line(toy):
+    options = ("name=rotten", "train.epochs=4000", "train.record_samples=true")
+    run = packed(toy, *options, f"data.shards_dir={toy.folder / 'shards of its own'}")
+    shards = f"data.shards_dir={toy.folder / 'shards of its own'}"
+    with start(toy, *options, shards) as process:
+        await_first_step(run, process)
+        (tar,) = Path(read_stage(run, "pack").output["shards"]).glob("train/*.tar")
+        with tar.open("rb+") as stream:  # as a disk does it: in place, the size stays
+            stream.seek(1024)
+            stream.write(bytes(tar.stat().st_size - 2048))
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 2, stderr
+    line = the_error(stderr)
+    assert "000000.tar: sample" in line
+    assert "other bytes in its" in line
+
+
+def test_a_state_that_cannot_be_written_ends_training_and_the_one_before_stays(toy):
+    options = ("name=full", "train.epochs=300", "train.save_steps=1", "train.record_samples=true")
+    run = packed(toy, *options)
+    with start(toy, *options) as process:
+        while not run.states():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.005)
+        # The kernel refuses to make any file of this process larger, as a full disk would.
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode in (1, 2), stderr
+    line = the_error(stderr)
+    assert "state-" in line
+    assert "File too large" in line
+    assert read_stage(run, "train").state == "failed"
+    states = run.states()
+    assert states
+    for step, path in states.items():
+        assert read_state(path)["step"] == step
+    assert not list(run.resume.glob(".*.part"))
+    epochs = max(states) * BATCH // IMAGES + 1
+    toy.succeeds("jobs/train.py", "toy.yaml", *options, f"train.epochs={epochs}")
+    assert list(run.finished_checkpoints()) == list(range(1, epochs + 1))
+
+
+def test_running_out_of_memory_ends_in_one_line_that_says_what_to_lower(toy):
+    options = ("name=large", "model.name=segnet1", "train.record_samples=true")
+    run = packed(toy, *options)
+    with start(toy, *options) as process:
+        await_first_step(run, process)
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        used = 1024 * int(re.search(r"VmSize:\s+(\d+) kB", status)[1])
+        limit = used + (64 << 20)  # gradients and Adam's state of 47 M parameters are to come
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, limit))
+        _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 2, stderr
+    line = the_error(stderr)
+    assert "error: out of memory (" in line
+    assert "lower train.micro_batch_size, which is 8" in line
+    assert "data.image_size, which is [32, 32]" in line
+    assert read_stage(run, "train").error_class == "user"

@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+import torch
+
+from cardamage.errors import ConfigError
+from cardamage.memory import naming_what_to_lower
+
+
+@pytest.mark.parametrize(
+    "allocate",
+    [
+        lambda: torch.empty(1 << 50),
+        lambda: np.empty(1 << 55, np.uint8),
+        lambda: bytearray(1 << 55),
+    ],
+    ids=["torch", "numpy", "python"],
+)
+def test_memory_that_is_not_there_is_one_line_with_the_remedy(allocate):
+    with (
+        pytest.raises(ConfigError, match=r"^out of memory \(.+\); lower it$") as error,
+        naming_what_to_lower("lower it"),
+    ):
+        allocate()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), OSError(5, "Input/output error")])
+def test_other_errors_stay_what_they_are(error):
+    with pytest.raises(type(error)) as raised, naming_what_to_lower("lower it"):
+        raise error
+    assert raised.value is error
