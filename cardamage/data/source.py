@@ -228,7 +228,7 @@ class _Folder:
         path = self._folder(split) / name
         try:
             is_file = path.is_file()  # not a pipe or a device, which would never end
-            inside = path.resolve().is_relative_to((self._root / split).resolve())
+            inside = path.resolve().is_relative_to(self._folder(split).resolve())
             size = path.stat().st_size if is_file else 0
         except (OSError, RuntimeError):  # RuntimeError: links that lead to each other
             is_file = False
