@@ -143,14 +143,16 @@ def test_a_run_begins_with_the_weights_of_another(toy, kind):
     assert "is damaged" in line
 
 
-def test_training_saves_on_request_and_goes_on(toy):
-    options = ("name=asked", "train.epochs=4000")
+@pytest.mark.parametrize("why", ["SIGUSR1", "train.save_minutes=1e-5", "train.save_steps=1"])
+def test_training_saves_within_an_epoch_and_goes_on(toy, why):
+    options = ("name=asked", "train.epochs=4000", *([why] if "=" in why else []))
     run = packed(toy, *options)
     ends, found = {-(-IMAGES * epoch // BATCH) for epoch in range(4000)}, set()
 
     def ask(has_ended):
         while not found and not has_ended():
-            send(signal.SIGUSR1)
+            if why == "SIGUSR1":
+                send(signal.SIGUSR1)
             time.sleep(0.02)
             found.update(set(run.states()) - ends)
         send(signal.SIGTERM)
