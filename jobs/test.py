@@ -22,6 +22,7 @@ from cardamage.distributed import check_placement, start_accelerator
 from cardamage.errors import ConfigError, RunError, run_program
 from cardamage.evaluate import evaluate
 from cardamage.files import sha256_of
+from cardamage.memory import naming_what_to_lower
 from cardamage.models import build_model
 from cardamage.packed import packed_splits
 from cardamage.paths import RunPaths
@@ -30,6 +31,7 @@ from cardamage.runs import open_run, resolve
 from cardamage.stages import require, running
 from cardamage.tables import Row, write_table
 from cardamage.training.checkpoint import check_belongs, load_checkpoint, load_weights
+from cardamage.training.determinism import deterministic_algorithms
 from cardamage.training.losses import build_loss
 from cardamage.training.watchdog import Watchdog, limit_from_environment
 
@@ -51,7 +53,14 @@ def main() -> None:
     start_logging(main_process=accelerator.is_main_process)
     check_placement(accelerator)
     part, split = arguments.part, experiment.test.split
-    with running(run, part.stage, main_process=accelerator.is_main_process) as output:
+    with (
+        running(run, part.stage, main_process=accelerator.is_main_process) as output,
+        deterministic_algorithms(enabled=experiment.train.deterministic),
+        naming_what_to_lower(
+            f"lower test.batch_size, which is {experiment.evaluation_batch_size}; the scores "
+            f"do not depend on it"
+        ),
+    ):
         if accelerator.is_main_process:
             open_run(run, experiment)
             run.test_table(split).parent.mkdir(exist_ok=True)
@@ -59,7 +68,7 @@ def main() -> None:
         require(run, "train", f"`accelerate launch jobs/train.py {run.root}`")
         checkpoints = dict(list(run.finished_checkpoints().items())[part.number :: part.parts])
         test(experiment, run, accelerator, checkpoints, part)
-        output.update(split=split, checkpoints=len(checkpoints))
+        output.update(split=split, checkpoints=len(checkpoints), config=sha256_of(run.config))
         if accelerator.is_main_process and part.is_all:
             rows = [table_row(run, split, epoch) for epoch in checkpoints]
             write_table(run.test_table(split), rows)
