@@ -68,7 +68,7 @@ def main() -> None:
         require(run, "train", f"`accelerate launch jobs/train.py {run.root}`")
         checkpoints = dict(list(run.finished_checkpoints().items())[part.number :: part.parts])
         test(experiment, run, accelerator, checkpoints, part)
-        output.update(split=split, checkpoints=len(checkpoints))
+        output.update(split=split, checkpoints=len(checkpoints), config=sha256_of(run.config))
         if accelerator.is_main_process and part.is_all:
             rows = [table_row(run, split, epoch) for epoch in checkpoints]
             write_table(run.test_table(split), rows)
