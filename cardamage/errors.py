@@ -107,6 +107,10 @@ _OF_THE_MACHINE = (
 )
 
 
+CLOSED = (PermissionError, NotADirectoryError, FileExistsError)
+"""What the system raises for a place that nothing can be written to, so that another has to do."""
+
+
 def of_storage(error: OSError) -> CardamageError | None:
     """What the system said of a file, as one of these errors; None when it is about none."""
     where, reason = error.filename or "a file", error.strerror

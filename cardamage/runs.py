@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cardamage import config
 from cardamage.config import Experiment
-from cardamage.errors import ConfigError, RunError
+from cardamage.errors import CLOSED, ConfigError, RunError
 from cardamage.files import write_text
 from cardamage.paths import RunPaths
 from cardamage.stages import read_stage
@@ -59,7 +59,7 @@ def open_run(run: RunPaths, experiment: Experiment) -> None:
             write_text(run.config, text)
         run.logs.mkdir(exist_ok=True)
         _check_writable(run)
-    except OSError as error:
+    except (*CLOSED, FileNotFoundError) as error:
         raise RunError(
             f"{run.root}: the run directory cannot be written ({error.strerror}); "
             f"choose another place with --runs-dir"

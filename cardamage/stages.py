@@ -178,9 +178,9 @@ def _marked(run: RunPaths, stage: str, output: dict[str, Any]) -> Iterator[None]
         born=birth(os.getpid()),
         job_id=os.environ.get("SLURM_JOB_ID"),
     )
-    write_stage(run, record)
     try:
         with _storage_errors():
+            write_stage(run, record)
             yield
     except BaseException as error:
         try:

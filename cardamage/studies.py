@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cardamage.errors import RunError
+from cardamage.errors import CLOSED, RunError
 from cardamage.files import write_json
 from cardamage.paths import StudyPaths
 
@@ -56,7 +56,7 @@ def open_study(study: StudyPaths, record: StudyRecord) -> None:
         study.root.mkdir(parents=True, exist_ok=True)
         write_json(study.record, asdict(record))
         study.logs.mkdir(exist_ok=True)
-    except OSError as error:
+    except CLOSED as error:
         raise RunError(
             f"{study.root}: the study's folder cannot be written ({error.strerror}); "
             f"choose another place with --runs-dir"

@@ -18,7 +18,8 @@ from pathlib import Path
 from cardamage.command_line import add_runs_dir, split_overrides
 from cardamage.config import Experiment
 from cardamage.console import start_logging
-from cardamage.errors import ConfigError, RunError, run_program
+from cardamage.errors import CLOSED, ConfigError, RunError, run_program
+from cardamage.files import sha256_of
 from cardamage.paths import STAGES, RunPaths, StudyPaths
 from cardamage.picks import Pick, parse_pick
 from cardamage.report.comparison import comparison_report
@@ -86,13 +87,15 @@ def report_one(experiment: Experiment, run: RunPaths, out: Path | None) -> Path:
         UserError: the run cannot be reported on, or the report cannot be written.
     """
     if out is not None and out.resolve() != run.report.resolve():
-        return publish(run_report(load_run(run, experiment)), out)
+        return publish(run_report(load_run(run, experiment)), make(out))
     with running(run, "report") as output:
         where = shlex.quote(str(run.root))
         require(run, "train", f"`accelerate launch jobs/train.py {where}`")
         require(run, "test", f"`python jobs/test.py {where}`")
         page = publish(run_report(load_run(run, experiment)), run.report)
         output["page"] = str(page)
+        output["config"] = sha256_of(run.config)
+        output["tested"] = sha256_of(run.test_table(experiment.test.split))
     return page
 
 
@@ -116,7 +119,22 @@ def report_several(
         if any(other.best == results.best and other.run == results.run for other in chosen):
             raise ConfigError(f"{pick} is given twice; name each run and each checkpoint once")
         chosen.append(results)
-    return publish(comparison_report(chosen), out)
+    return publish(comparison_report(chosen), make(out))
+
+
+def make(out: Path) -> Path:
+    """Make the folder that a report outside its run goes to.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except CLOSED as error:
+        raise ConfigError(
+            f"--out {out} cannot be made ({error.strerror}); choose another place"
+        ) from None
+    return out
 
 
 def report_study(study: StudyPaths) -> Path:
@@ -128,10 +146,12 @@ def report_study(study: StudyPaths) -> Path:
     with running(study, "report") as output:
         record = read_study(study)
         check_tested(study, record)
-        loaded = {}
+        loaded, tested = {}, {}
         for name in record.runs:
             experiment, run = resolve(study.run(name).root)
             loaded[name] = load_run(run, experiment)
+            tested[name] = sha256_of(run.test_table(experiment.test.split))
+        study.report.mkdir(exist_ok=True)
         pages = {}
         for comparison in record.compare:
             chosen, notes = pick_results(loaded, comparison)
@@ -139,6 +159,7 @@ def report_study(study: StudyPaths) -> Path:
             pages[comparison.name] = page
         page = publish(comparison_report(list(loaded.values())), study.report)
         output["page"] = str(page)
+        output["tested"] = tested
         output["comparisons"] = {name: str(path) for name, path in pages.items()}
     return page
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from cardamage import metrics
 from cardamage.command_line import experiment_parser
@@ -22,6 +23,7 @@ from cardamage.distributed import check_placement, start_accelerator
 from cardamage.errors import ConfigError, RunError, run_program
 from cardamage.evaluate import evaluate
 from cardamage.files import sha256_of
+from cardamage.memory import naming_what_to_lower
 from cardamage.models import build_model
 from cardamage.packed import packed_splits
 from cardamage.paths import RunPaths
@@ -30,6 +32,7 @@ from cardamage.runs import open_run, resolve
 from cardamage.stages import require, running
 from cardamage.tables import Row, write_table
 from cardamage.training.checkpoint import check_belongs, load_checkpoint, load_weights
+from cardamage.training.determinism import deterministic_algorithms
 from cardamage.training.losses import build_loss
 from cardamage.training.watchdog import Watchdog, limit_from_environment
 
@@ -51,7 +54,14 @@ def main() -> None:
     start_logging(main_process=accelerator.is_main_process)
     check_placement(accelerator)
     part, split = arguments.part, experiment.test.split
-    with running(run, part.stage, main_process=accelerator.is_main_process) as output:
+    with (
+        running(run, part.stage, main_process=accelerator.is_main_process) as output,
+        deterministic_algorithms(enabled=experiment.train.deterministic),
+        naming_what_to_lower(
+            f"lower test.batch_size, which is {experiment.evaluation_batch_size}; the scores "
+            f"do not depend on it"
+        ),
+    ):
         if accelerator.is_main_process:
             open_run(run, experiment)
             run.test_table(split).parent.mkdir(exist_ok=True)
@@ -59,7 +69,7 @@ def main() -> None:
         require(run, "train", f"`accelerate launch jobs/train.py {run.root}`")
         checkpoints = dict(list(run.finished_checkpoints().items())[part.number :: part.parts])
         test(experiment, run, accelerator, checkpoints, part)
-        output.update(split=split, checkpoints=len(checkpoints))
+        output.update(split=split, checkpoints=len(checkpoints), config=sha256_of(run.config))
         if accelerator.is_main_process and part.is_all:
             rows = [table_row(run, split, epoch) for epoch in checkpoints]
             write_table(run.test_table(split), rows)
@@ -106,18 +116,23 @@ def test(
 ) -> None:
     """Test those checkpoints that have no result yet.
 
+    The first process chooses them: another's view of a shared disk may be older, and two processes
+    that work on different checkpoints would mix their results without a word.
+
     Raises:
         UserError: the shards or a checkpoint cannot serve.
     """
     split, is_main = experiment.test.split, accelerator.is_main_process
     (reader,) = packed_splits(run, experiment, split)
     map_samples = spread(len(reader), experiment.test.overlays)
-    todo = [
-        epoch
-        for epoch in checkpoints
-        if not is_tested(run, reader, split, epoch, maps=len(map_samples))
-    ]
-    accelerator.wait_for_everyone()  # every process has looked before any of them writes
+    todo: list[int] = []
+    if is_main:
+        todo = [
+            epoch
+            for epoch in checkpoints
+            if not is_tested(run, reader, split, epoch, maps=len(map_samples))
+        ]
+    (todo,) = broadcast_object_list([todo])
     log.info(
         "%d of %d checkpoints are to be tested on %s, %d images",
         len(todo),
@@ -140,7 +155,7 @@ def test(
         ) as progress,
     ):
         for epoch in todo:
-            path = checkpoints[epoch]
+            path = run.checkpoint(epoch)
             checkpoint = load_checkpoint(path)
             check_belongs(checkpoint, experiment.hash(), path)
             load_weights(model, checkpoint, path)

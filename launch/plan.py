@@ -16,6 +16,7 @@ from cardamage import config
 from cardamage.config import Experiment
 from cardamage.continuation import has_begun, source_run
 from cardamage.errors import ConfigError, RunError
+from cardamage.files import sha256_of
 from cardamage.paths import STAGES, RunPaths, StudyPaths
 from cardamage.runs import check_same_run, resolve
 from cardamage.stages import read_stage
@@ -335,12 +336,17 @@ def _plan_study(found: _FoundStudy, stages: Sequence[str]) -> StudyPlan:
 
 
 def _is_compared(folder: StudyPaths, record: StudyRecord, plans: Sequence[RunPlan]) -> bool:
-    """Whether the comparison is there, of these very runs and made after they were tested."""
+    """Whether the comparison is there, of these very runs and of their tests as they are now."""
     report = read_stage(folder, "report")
-    if report.state != "done" or not report.started:
-        return False
-    tested = [read_stage(plan.run, "test").ended or "" for plan in plans]
-    return read_study(folder) == record and max(tested) <= report.started
+    tables = {
+        plan.experiment.name: plan.run.test_table(plan.experiment.test.split) for plan in plans
+    }
+    return (
+        report.state == "done"
+        and read_study(folder) == record
+        and all(table.is_file() for table in tables.values())
+        and report.output.get("tested") == {name: sha256_of(t) for name, t in tables.items()}
+    )
 
 
 def _jobs(run: RunPaths, stages: Sequence[str]) -> tuple[StageJob, ...]:

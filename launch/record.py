@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from cardamage.errors import RunError
 from cardamage.files import write_json
+from cardamage.locks import hold
 from cardamage.paths import STAGES, RunPaths
 from cardamage.processes import birth, is_alive, with_environment
 from cardamage.stages import is_lost, now, read_stage
@@ -222,7 +221,9 @@ def claim(run: RunPaths, launch: LaunchRecord, queue: Queue | None = None) -> No
     Raises:
         RunError: a launcher or a stage of it runs.
     """
-    with _locked(run.root):
+    lock = run.lock("launch")
+    lock.parent.mkdir(exist_ok=True)
+    with hold(lock, f"{run.root} is being launched", "wait for it", wait=True):
         check_free(run, queue)
         run.cancel_request.unlink(missing_ok=True)
         write_json(run.launch, asdict(launch))
@@ -232,15 +233,3 @@ def release(run: RunPaths, launch: LaunchRecord) -> None:
     """Say that a launch is done with a run."""
     write_json(run.launch, asdict(replace(launch, ended=now())))
     run.cancel_request.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder; some network file systems have none, and there it does nothing."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

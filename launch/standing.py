@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 
 from cardamage import config
 from cardamage.config import Experiment
+from cardamage.files import sha256_of
 from cardamage.paths import RunPaths, ShardPaths
 from cardamage.stages import StageRecord, read_stage
-
-_CLOCKS_S = 2.0  # so far may the clocks of a machine and of its file server lie apart
 
 
 def standing(run: RunPaths, experiment: Experiment, stage: str) -> str:
@@ -57,11 +55,15 @@ def missing_stages(run: RunPaths, experiment: Experiment) -> tuple[str, ...]:
     is_tested = (
         is_trained
         and is_same
-        and _is_done_since(run.config, tested)
+        and _is_done_with(run.config, "config", tested)
         and tested.output.get("split") == test.split
         and tested.output.get("checkpoints", 0) >= epochs
     )
-    is_reported = is_tested and is_same and _is_done_since(run.config, reported)
+    is_reported = (
+        is_tested
+        and _is_done_with(run.config, "config", reported)
+        and _is_done_with(run.test_table(test.split), "tested", reported)
+    )
     is_packed = is_tested or (
         pack.state == "done" and ShardPaths(Path(pack.output["shards"])).manifest.is_file()
     )
@@ -69,9 +71,8 @@ def missing_stages(run: RunPaths, experiment: Experiment) -> tuple[str, ...]:
     return tuple(stage for stage, is_there in found.items() if not is_there)
 
 
-def _is_done_since(path: Path, record: StageRecord) -> bool:
-    """Whether a stage was done with a file as it is now."""
-    if record.state != "done" or not record.started:
+def _is_done_with(path: Path, name: str, record: StageRecord) -> bool:
+    """Whether a stage was done with a file as it is now: by its hash, for clocks jump."""
+    if record.state != "done" or not path.is_file():
         return False
-    started = datetime.fromisoformat(record.started).timestamp()
-    return path.stat().st_mtime <= started + _CLOCKS_S
+    return record.output.get(name) == sha256_of(path)

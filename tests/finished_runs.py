@@ -145,7 +145,6 @@ def make_run(
     folder.mkdir(exist_ok=True)
     fingerprint = write_shards(folder, images, size, names, file_name)
     masks = [scene(number, size, len(names))[1] for number in range(images)]
-    run.test_counts(experiment.test.split, 1).parent.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(len(root.name))
     events = EventLog(run.events)
     metrics_rows, test_rows = [], []

@@ -22,9 +22,7 @@ def test_what_commands_a_terminal_is_escaped(text: str, shown: str):
     assert str(DataError(f"name {text}")) == f"name {shown}"
 
 
-@pytest.mark.parametrize(
-    "text", ["", "a b-c.jpg", "über 車 \u200f\u0633\u0644", "C:\\x", "\u202f5 PM"]
-)
+@pytest.mark.parametrize("text", ["", "a b-c.jpg", "über 車 \u200f\u0633", "C:\\x", "\u202f5 PM"])
 def test_other_text_stays_as_it_is(text: str):
     assert plain(text) == text
     assert str(CardamageError(text)) == text

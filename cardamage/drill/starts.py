@@ -55,11 +55,8 @@ class Order:
 class Start(Protocol):
     """A stage that was started."""
 
-    def workers(self) -> list[int]:
-        """The processes that do the stage's work and live; on several ranks no launcher."""
-
-    def everyone(self) -> list[int]:
-        """The workers and the launcher."""
+    def processes(self) -> list[int]:
+        """All its processes that live: launcher, ranks, and what these have started."""
 
     def poll(self) -> int | None:
         """The exit status once all has ended, negative for a signal; None before."""
@@ -84,15 +81,9 @@ class ColdStart:
                 env={**os.environ, TAG: order.tag},
                 start_new_session=True,
             )
-        self._launcher = self._process.pid if order.ranks > 1 else None
 
-    def workers(self) -> list[int]:
-        """The ranks, or whatever there is before the launcher has started them."""
-        found = with_environment(TAG, self._tag)
-        return [pid for pid in found if pid != self._launcher] or found
-
-    def everyone(self) -> list[int]:
-        """The ranks and the launcher."""
+    def processes(self) -> list[int]:
+        """The launcher, the ranks, and what these have started."""
         return with_environment(TAG, self._tag)
 
     def poll(self) -> int | None:
@@ -124,14 +115,10 @@ class WarmStart:
         for process in self._ranks:
             process.start()
 
-    def workers(self) -> list[int]:
-        """The ranks, and what processes they have started."""
+    def processes(self) -> list[int]:
+        """The ranks, and what they have started; there is no launcher."""
         ranks = [process.pid for process in self._ranks if process.is_alive()]
         return [pid for pid in ranks if pid is not None] + with_environment(TAG, self._tag)
-
-    def everyone(self) -> list[int]:
-        """The same: there is no launcher."""
-        return self.workers()
 
     def poll(self) -> int | None:
         """The first failure, or 0; it also ends the ranks that one left waiting."""

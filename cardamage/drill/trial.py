@@ -139,7 +139,11 @@ class Trial:
                     if kill:
                         budget[stage, self._processes] -= 1
                         kills.append(kill)
-                    status = _wait(start, _PATIENCE * took_s + _PATIENCE_S)
+                    limit_s = _PATIENCE * took_s + _PATIENCE_S
+                    status = _wait(start, limit_s)
+                    if kill and stage != "pack":
+                        # Ranks whose launcher was killed work on, and keep another start away.
+                        _wait_for_ranks(start, limit_s)
             except Broken as broken:
                 return kills, str(broken)
             if status == 0:
@@ -156,17 +160,19 @@ class Trial:
             if start.poll() is not None:
                 return None
             time.sleep(_POLL_S)
-        workers = start.workers()
-        if not workers:
+        processes = start.processes()
+        if not processes:
             return None
-        one = workers[int(draw.which * len(workers))]
-        victims = start.everyone() if draw.everyone else [one]
+        one = processes[int(draw.which * len(processes))]
+        victims = processes if draw.everyone else [one]
         while draw.writing and not parts(self._root) - old:
             if start.poll() is not None:
                 return None
         time.sleep(draw.delay_s if draw.writing else 0)
         if not send_kill(victims):
             return None
+        if draw.everyone:
+            send_kill(start.processes())  # also those that have come since
         is_started = read_stage(self._run, stage).attempts > attempts
         torn = {path.name.split(".")[-2] for path in parts(self._root) - old}
         is_torn = not torn.isdisjoint(map(str, victims))
@@ -175,7 +181,7 @@ class Trial:
             self._processes,
             draw.cold,
             "writing" if is_torn else "working" if is_started else "starting",
-            alone=not draw.everyone and len(workers) > 1,
+            alone=not draw.everyone and len(processes) > 1,
         )
 
     @contextmanager
@@ -213,7 +219,9 @@ class Trial:
 
     def _last_words(self, stage: str, status: int) -> str:
         text = self._log(stage).read_text(encoding="utf-8", errors="replace")
-        last = (text.strip().splitlines() or ["nothing"])[-1]
+        lines = [line for line in text.splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("error: ")]
+        last = [*lines, *errors][-1] if lines else "nothing"
         return f"{stage} ended with status {status}, left alone, and said: {last}"
 
     def _await_leftovers(self) -> str | None:
@@ -243,3 +251,16 @@ def _wait(start: Start, limit_s: float) -> int:
             raise Broken(f"it hung: no end within {limit_s:.0f} s")
         time.sleep(_POLL_S)
     return status
+
+
+def _wait_for_ranks(start: Start, limit_s: float) -> None:
+    """Return when no process of a start works any more.
+
+    Raises:
+        Broken: one still does after ``limit_s`` seconds.
+    """
+    deadline = time.monotonic() + limit_s
+    while start.processes():
+        if time.monotonic() > deadline:
+            raise Broken(f"a process left alone did not end within {limit_s:.0f} s")
+        time.sleep(_POLL_S)

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cardamage import __version__
-from cardamage.errors import RunError
+from cardamage.errors import CLOSED, RunError
 from cardamage.files import write_bytes, write_text
 from cardamage.plain_text import plain
 from cardamage.report import statistics, wording
@@ -122,7 +122,7 @@ def publish(report: Report, folder: Path) -> Path:
             write_bytes(folder / f"{name}.png", content)
         write_text(folder / "summary.md", report.summary)
         write_text(page, report.page)
-    except OSError as error:
+    except CLOSED as error:
         raise RunError(
             f"{folder}: the report cannot be written ({error.strerror}); choose another --out"
         ) from None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from cardamage.config import Experiment
-from cardamage.console import read_events
+from cardamage.console import log, read_events
 from cardamage.continuation import Origin, read_origin
 from cardamage.data.shards import Manifest, read_manifest
 from cardamage.errors import CheckpointError, RunError
@@ -170,7 +170,7 @@ def load_run(run: RunPaths, experiment: Experiment) -> RunResults:
             f"run {test_command}"
         )
     tested = _read_columns(table, ["epoch", *HEADLINES])
-    best = best_epoch(_rows(metrics, ["epoch", f"val_{select_by}"]), select_by)
+    best = best_epoch(_usable(run, metrics, tested, f"val_{select_by}"), select_by)
     if best is None:
         raise RunError(
             f"{run.metrics}: no epoch has a validation {select_by}; "
@@ -226,6 +226,22 @@ def _read_columns(path: Path, needed: Sequence[str]) -> Columns:
     if not all(epoch >= 1 and epoch.is_integer() for epoch in columns["epoch"].tolist()):
         raise RunError(f"{path} is damaged: an epoch is no whole number from 1; delete it")
     return columns
+
+
+def _usable(run: RunPaths, metrics: Columns, tested: Columns, score: str) -> list[dict[str, float]]:
+    """The epochs to choose from: none whose checkpoint was deleted before it was tested."""
+    usable = []
+    for row in _rows(metrics, ["epoch", score]):
+        epoch = int(row["epoch"])
+        if epoch in tested["epoch"] or run.checkpoint(epoch).is_file():
+            usable.append(row)
+        else:
+            log.warning(
+                "%s is gone and was never tested: going on without epoch %d",
+                run.checkpoint(epoch),
+                epoch,
+            )
+    return usable
 
 
 def _rows(columns: Columns, names: Sequence[str]) -> list[dict[str, float]]:

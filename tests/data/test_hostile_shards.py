@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from test_shards import HEIGHT, WIDTH, sample, write_folder
 
+from cardamage import config
 from cardamage.data.shard_index import INDEX_DTYPE, lies_inside, read_index
 from cardamage.data.shards import MAX_SIDE, ShardReader
 from cardamage.data.tar import read_shard, write_shard
-from cardamage.errors import DataError
+from cardamage.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize(("width", "height"), [(12_000, 12_000), (60_000, 60_000), (WIDTH, 7)])
-@pytest.mark.filterwarnings("default::PIL.Image.DecompressionBombWarning")
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_an_image_of_another_size_is_not_decoded(folder, width, height):
     """A few bytes that stand for gigabytes of pixels, in the place of an image."""
     tar = folder / "train" / "000000.tar"
@@ -140,6 +141,18 @@ def test_a_manifest_of_an_impossible_size(folder, side):
     forge(folder, saved(rows(folder)), image_size=[HEIGHT, side])
     with pytest.raises(DataError, match=r"manifest\.json is damaged"):
         ShardReader(folder, "train")
+
+
+def test_the_config_allows_no_larger_size():
+    base = {
+        "name": "x",
+        "data": {"source": "synthetic", "classes": ["dent"], "image_size": [8, MAX_SIDE]},
+        "model": {"name": "unet2"},
+        "optim": {"name": "adam"},
+    }
+    config.parse(base)
+    with pytest.raises(ConfigError, match="between 8 and 8192"):
+        config.parse(base, [f"data.image_size=[8, {MAX_SIDE + 8}]"])
 
 
 def test_a_manifest_nested_deeply(folder):

@@ -20,6 +20,8 @@ from hostile_input import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cardamage.data.shards import ShardReader
+
 CORPUS = Path(__file__).parent / "corpus"
 QUICK = settings(
     max_examples=60,
@@ -229,3 +231,12 @@ def test_manifests_of_odd_values(folders, key: str, value: object):
 def test_a_manifest_nested_deeply(folders):
     manifest = b'{"version": ' + b"[" * 100_000
     hostile_input.read_shards(folders["shards"], join_parts((manifest, b"", b"", 0)))
+
+
+@pytest.mark.parametrize("name", ["png-3", "jpg-3"])
+def test_the_seeds_of_shards_are_good(folders: dict[str, Path], name: str):
+    """Else what is changed in them above would only ever meet the first check."""
+    hostile_input.read_shards(folders["shards"], (CORPUS / "shards" / name).read_bytes())
+    with ShardReader(folders["shards"] / "shards", "train") as reader:
+        assert len(reader) == 2
+        assert reader.read(1).image.shape == (*reader.image_size, 3)

@@ -27,7 +27,7 @@ def test_one_run_is_reported_into_its_directory(program, run):
     assert page == str(run.report / "index.html")
     assert {p.name for p in run.report.iterdir()} >= {"index.html", "summary.md", "curves.png"}
     record = read_stage(run, "report")
-    assert (record.state, record.output) == ("done", {"page": page})
+    assert (record.state, record.output["page"]) == ("done", page)
 
 
 def test_a_report_elsewhere_is_not_the_runs_stage(program, run):
@@ -168,7 +168,7 @@ def test_a_folder_that_cannot_be_written_is_refused(program, run):
 
     line = program.refuses("jobs/report.py", run.root, "--out", program.folder / "file" / "x")
 
-    assert "cannot be written" in line
+    assert "cannot be made (Not a directory); choose another place" in line
 
 
 def test_the_report_needs_no_torch(run, tmp_path):
@@ -176,7 +176,7 @@ def test_the_report_needs_no_torch(run, tmp_path):
 
     subprocess.run(
         [sys.executable, ROOT / "jobs/report.py", run.root],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
         check=True,
         capture_output=True,
     )
@@ -204,7 +204,9 @@ def test_a_study_compares_its_runs(program, study):
     assert "for e3, e1" in (pair / "summary.md").read_text()
     record = read_stage(study, "report")
     assert record.state == "done"
-    assert record.output == {"page": page, "comparisons": {"a pair": str(pair / "index.html")}}
+    assert record.output["page"] == page
+    assert record.output["comparisons"] == {"a pair": str(pair / "index.html")}
+    assert list(record.output["tested"]) == ["e1", "e2", "e3"]
 
 
 def test_a_study_with_runs_that_are_not_tested_is_refused(program, study):

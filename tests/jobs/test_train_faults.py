@@ -1,14 +1,17 @@
 """What can go wrong while training runs, brought about for real: one clear line, nothing lost."""
 
 import json
+import os
 import re
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 from cardamage.data.order import batch_at
@@ -38,11 +41,40 @@ def packed(toy, *options):
     return RunPaths(toy.folder / "runs" / options[0].removeprefix("name="))
 
 
-def await_first_step(run, process):
-    """Return while the first step of a process is under way."""
+def await_first_step(run, has_ended):
+    """Return while the first step is under way, or when training has ended before."""
     while not run.consumed_samples(0).exists() or not run.consumed_samples(0).read_text():
-        assert process.poll() is None, process.stderr.read()
+        if has_ended():
+            return
         time.sleep(0.002)
+
+
+def disturbed(toy, run, disturb, *options):
+    """Train in this process, with ``disturb`` called in another thread from the first step on.
+
+    It is told how to find out whether training has ended. Its signals reach nothing but training.
+    """
+    ended = threading.Event()
+
+    def wait_and_disturb():
+        await_first_step(run, ended.is_set)
+        disturb(ended.is_set)
+
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    thread = threading.Thread(target=wait_and_disturb)
+    thread.start()
+    try:
+        return toy.inside("jobs/train.py", "toy.yaml", *options, "train.record_samples=true")
+    finally:
+        ended.set()
+        thread.join()
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def send(number):
+    os.kill(os.getpid(), number)
 
 
 def the_error(stderr):
@@ -82,31 +114,32 @@ def test_a_loss_that_explodes_names_its_images_and_leaves_the_state_before_it(to
 def test_a_stop_in_an_epoch_whose_loss_is_not_finite_saves_no_such_weights(toy):
     options = ("name=wild", "optim={name: sgd, lr: 1e30}", "train.epochs=900")
     run = packed(toy, *options)
-    with start(toy, *options, "train.record_samples=true") as process:
-        await_first_step(run, process)
-        process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate(timeout=120)
-    assert "Traceback" not in stderr
-    assert process.returncode in (1, 75)  # 75 where it was asked before any loss was seen
+    ended = disturbed(toy, run, lambda _: send(signal.SIGTERM), *options)
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode in (1, 75)  # 75 where it was asked before such a loss was seen
     for path in run.states().values():
         weights = read_state(path)["weights"]
         assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
-    assert process.returncode == 75 or "not finite" in stderr or "loss became" in stderr
+    if ended.returncode == 1:
+        assert "not finite" in ended.stderr or "loss became" in ended.stderr
 
 
-def test_training_saves_on_request_and_goes_on(toy):
-    options = ("name=asked", "train.epochs=4000", "train.record_samples=true")
+@pytest.mark.parametrize("why", ["SIGUSR1", "train.save_minutes=1e-5", "train.save_steps=1"])
+def test_training_saves_within_an_epoch_and_goes_on(toy, why):
+    options = ("name=asked", "train.epochs=4000", *([why] if "=" in why else []))
     run = packed(toy, *options)
-    ends = {-(-IMAGES * epoch // BATCH) for epoch in range(4000)}
-    with start(toy, *options) as process:
-        await_first_step(run, process)
-        while not set(run.states()) - ends:
-            assert process.poll() is None
-            process.send_signal(signal.SIGUSR1)
+    ends, found = {-(-IMAGES * epoch // BATCH) for epoch in range(4000)}, set()
+
+    def ask(has_ended):
+        while not found and not has_ended():
+            if why == "SIGUSR1":
+                send(signal.SIGUSR1)
             time.sleep(0.02)
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=120)
-    assert process.returncode == 75
+            found.update(set(run.states()) - ends)
+        send(signal.SIGTERM)
+
+    assert disturbed(toy, run, ask, *options).returncode == 75
+    assert found
 
 
 def test_a_stop_while_validating_keeps_the_epoch_and_validation_is_what_comes_next(toy):
@@ -118,12 +151,10 @@ def test_a_stop_while_validating_keeps_the_epoch_and_validation_is_what_comes_ne
     )
     whole, run = packed(toy, "name=whole", *options), packed(toy, "name=late", *options)
     toy.succeeds("jobs/train.py", "toy.yaml", "name=whole", *options)
-    with start(toy, "name=late", *options, "train.record_samples=true") as process:
-        await_first_step(run, process)
-        process.send_signal(signal.SIGTERM)  # in the one step of the first epoch
-        _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 75
-    assert "stopped: saved at step 1, in epoch 1" in stderr
+    # The signal comes in the one step of the first epoch.
+    stopped = disturbed(toy, run, lambda _: send(signal.SIGTERM), "name=late", *options)
+    assert stopped.returncode == 75
+    assert "stopped: saved at step 1, in epoch 1" in stopped.stderr
     assert list(run.states()) == [1]
     assert not run.metrics.exists()
     again = (*options, "train.record_samples=true")
@@ -136,18 +167,19 @@ def test_a_stop_while_validating_keeps_the_epoch_and_validation_is_what_comes_ne
 
 
 def test_a_shard_that_is_damaged_while_training_runs_ends_it_in_one_line(toy):
-    options = ("name=rotten", "train.epochs=4000", "train.record_samples=true")
-    run = packed(toy, *options, f"data.shards_dir={toy.folder / 'shards of its own'}")
     shards = f"data.shards_dir={toy.folder / 'shards of its own'}"
-    with start(toy, *options, shards) as process:
-        await_first_step(run, process)
-        (tar,) = Path(read_stage(run, "pack").output["shards"]).glob("train/*.tar")
+    options = ("name=rotten", "train.epochs=4000", shards)
+    run = packed(toy, *options)
+    (tar,) = Path(toy.folder / read_stage(run, "pack").output["shards"]).glob("train/*.tar")
+
+    def rot(_):
         with tar.open("rb+") as stream:  # as a disk does it: in place, the size stays
             stream.seek(1024)
             stream.write(bytes(tar.stat().st_size - 2048))
-        _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 2, stderr
-    line = the_error(stderr)
+
+    ended = disturbed(toy, run, rot, *options)
+    assert ended.returncode == 2, ended.stderr
+    line = the_error(ended.stderr)
     assert "000000.tar: sample" in line
     assert "other bytes in its" in line
 
@@ -181,7 +213,7 @@ def test_running_out_of_memory_ends_in_one_line_that_says_what_to_lower(toy):
     options = ("name=large", "model.name=segnet1", "train.record_samples=true")
     run = packed(toy, *options)
     with start(toy, *options) as process:
-        await_first_step(run, process)
+        await_first_step(run, lambda: process.poll() is not None)
         status = Path(f"/proc/{process.pid}/status").read_text()
         used = 1024 * int(re.search(r"VmSize:\s+(\d+) kB", status)[1])
         limit = used + (64 << 20)  # gradients and Adam's state of 47 M parameters are to come

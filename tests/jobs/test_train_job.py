@@ -176,9 +176,18 @@ def test_one_checkpoint_tested_by_one_and_two_processes_has_the_same_counts(toy)
     toy.succeeds("jobs/test.py", "toy.yaml", "test.split=valid", "test.batch_size=2")
     alone = {epoch: read_result(run.test_counts("valid", epoch)) for epoch in (1, 2)}
     table = run.test_table("valid").read_text()
-    for epoch in (1, 2):
-        run.test_counts("valid", epoch).unlink()
-    toy.distributed(2, "jobs/test.py", "toy.yaml", "test.split=valid", "test.batch_size=2")
+    # The second process is on a machine whose view of the disk is older, and lacks another result.
+    shutil.copytree(toy.folder, toy.folder.with_name("older view"))
+    run.test_counts("valid", 1).unlink()
+    (toy.folder / "../older view" / run.test_counts("valid", 2).relative_to(toy.folder)).unlink()
+    seen_late = toy.folder / "seen_late.py"
+    seen_late.write_text(
+        "import os, runpy\n"
+        "if os.environ['RANK'] == '1':\n"
+        "    os.chdir('../older view')\n"
+        f"runpy.run_path({str(toy.script('jobs/test.py'))!r}, run_name='__main__')\n"
+    )
+    toy.distributed(2, seen_late, "toy.yaml", "test.split=valid", "test.batch_size=2")
     for epoch, expected in alone.items():
         found = read_result(run.test_counts("valid", epoch))
         assert np.array_equal(found.counts, expected.counts)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cardamage.errors import ConfigError, RunError
-from cardamage.files import write_json
+from cardamage.files import sha256_of, write_json
 from cardamage.paths import STAGES, RunPaths, ShardPaths, StudyPaths
 from cardamage.runs import open_run
 from cardamage.stages import StageRecord, read_stage, write_stage
@@ -95,26 +95,37 @@ def planned(*configs: str, overrides: tuple[str, ...] = (), stages=STAGES) -> Pl
 def finish(plan: Plan, *, tested: str = "2026-01-01T00:00:00+00:00") -> None:
     """Do what the stages of all runs would have done, as far as planning looks at it."""
     shards = ShardPaths(Path("shards/packed"))
+    shards.root.mkdir(parents=True, exist_ok=True)
     write_json(shards.manifest, {})
     for each in plan.plans:
         open_run(each.run, each.experiment)
-        os.utime(each.run.config, (0, 0))
         epochs = each.experiment.train.epochs
         each.run.checkpoints.mkdir(exist_ok=True)
         for epoch in range(1, epochs + 1):
             each.run.checkpoint(epoch).touch()
+        table = each.run.test_table(each.experiment.test.split)
+        table.parent.mkdir(exist_ok=True)
+        table.write_text(f"tested by {each.experiment.name}")
+        config = sha256_of(each.run.config)
         outputs = {
             "pack": {"shards": str(shards.root)},
             "train": {"epochs": epochs},
-            "test": {"split": each.experiment.test.split, "checkpoints": epochs},
-            "report": {"page": "page"},
+            "test": {
+                "split": each.experiment.test.split,
+                "checkpoints": epochs,
+                "config": config,
+            },
+            "report": {"page": "page", "config": config, "tested": sha256_of(table)},
         }
         for stage, output in outputs.items():
             done = StageRecord(stage, "done", started=tested, ended=tested, output=output)
             write_stage(each.run, done)
     for study in plan.studies:
         open_study(study.study, study.record)
-        compared = StageRecord("report", "done", started=tested, output={"page": "its page"})
+        tables = {each.experiment.name: each.run.test_table("test") for each in study.plans}
+        of = {name: sha256_of(table) for name, table in tables.items()}
+        output = {"page": "its page", "tested": of}
+        compared = StageRecord("report", "done", started=tested, output=output)
         write_stage(study.study, compared)
 
 
@@ -169,7 +180,7 @@ def test_complete_runs_are_left_out(folder: Path):
             ["train", "test", "report"],
         ),
         (lambda run: run.checkpoint(2).unlink(), ["train", "test", "report"]),
-        (lambda run: run.config.write_text(run.config.read_text()), ["test", "report"]),
+        (lambda run: run.config.write_text(run.config.read_text() + "\n"), ["test", "report"]),
         (lambda run: shutil.rmtree(run.root), list(STAGES)),
     ],
 )
@@ -204,10 +215,25 @@ def test_more_epochs_and_another_test_are_missing(folder: Path):
 def test_comparison_is_made_again_when_a_run_was_tested_since(folder: Path):
     finish(planned("sweep.yaml"))
     run = RunPaths(Path("runs/s-seed_2"))
-    write_stage(run, replace(read_stage(run, "test"), ended="2026-01-01T00:00:01+00:00"))
+    run.test_table("test").write_text("tested anew")
+    plan = planned("sweep.yaml")
+    assert stages_of(plan) == {"s-seed_2": ["report"]}
+    assert len(plan.comparisons) == 1
+    report = read_stage(run, "report")
+    of = {**report.output, "tested": sha256_of(run.test_table("test"))}
+    write_stage(run, replace(report, output=of))
     plan = planned("sweep.yaml")
     assert (plan.plans, len(plan.comparisons)) == ((), 1)
     assert str(plan.studies[0]).endswith("all 3 runs are complete; their comparison is missing")
+
+
+@pytest.mark.parametrize("clock", [0.0, 4e9])
+def test_what_the_clocks_say_makes_nothing_missing(folder: Path, clock: float):
+    finish(planned("sweep.yaml"), tested="2099-01-01T00:00:00+00:00")
+    for path in Path("runs").rglob("*"):
+        os.utime(path, (clock, clock))
+    plan = planned("sweep.yaml")
+    assert (plan.plans, plan.comparisons) == ((), ())
 
 
 def test_comparison_is_made_again_of_other_runs(folder: Path):

@@ -158,7 +158,19 @@ def test_a_best_epoch_that_is_not_tested_is_refused(run):
     rows = [row for row in read_table(run.test_table("test")) if row["epoch"] != best]
     write_table(run.test_table("test"), rows)
 
+    run.checkpoints.mkdir(exist_ok=True)
+    run.checkpoint(best).touch()
+
     assert f"epoch {best}, the best on the validation split, is not tested yet" in refusal(run)
+
+
+def test_a_best_epoch_whose_checkpoint_was_deleted_is_gone_on_without(run):
+    best = load(run).best
+    rows = [row for row in read_table(run.test_table("test")) if row["epoch"] != best]
+    write_table(run.test_table("test"), rows)
+    run.checkpoint(best).unlink(missing_ok=True)
+
+    assert load(run).best in {row["epoch"] for row in rows}
 
 
 def test_a_test_of_other_weights_is_refused(run):

@@ -1,0 +1,67 @@
+"""A disk that fails at any one file: one clear line, and nothing lost once it works again."""
+
+import errno
+import itertools
+import shutil
+from pathlib import Path
+
+import pytest
+from children import Nursery
+from conftest import ends_the_same, leftovers, target
+
+pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="builds a library with cc")
+
+WRITTEN = {
+    "pack": ["pack.lock", "pack.json", "config.yaml", "000000.tar", "index.npy", "manifest.json"],
+    "train": ["train.json", "state-0", "epoch-0001", "metrics.csv"],
+    "test": ["epoch-0001.npz", "test.csv"],
+    "report": ["curves.png", "index.html"],
+}
+
+
+FAULTS = [
+    (errno.EIO, "fsync", 1, "Input/output error"),
+    (errno.ENOSPC, "write", 2, "No space left"),
+]
+
+
+@pytest.mark.parametrize("stage", list(WRITTEN))
+def test_each_file(nursery: Nursery, at, undisturbed: Path, stage: str) -> None:
+    """The disk fails and is full by turns, from one file to the next."""
+    folder = at(stage)
+    for name, (number, call, status, said) in zip(WRITTEN[stage], itertools.cycle(FAULTS)):
+        fault = {"FAULT_CALL": call, "FAULT_ERRNO": str(number), "FAULT_PATH": name}
+        child = nursery.run(folder, f"jobs/{stage}.py", target(stage), **fault)
+        assert child.wait() == status, (name, child.printed)
+        assert name in child.error
+        assert said in child.error
+        assert leftovers(folder) == []
+    assert ends_the_same(nursery, folder, undisturbed, stage)
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "provenance.json"])
+def test_what_no_run_needs(nursery: Nursery, at, undisturbed: Path, name: str) -> None:
+    folder = at("train")
+    fault = {"FAULT_CALL": "write", "FAULT_ERRNO": str(errno.ENOSPC), "FAULT_PATH": name}
+    child = nursery.run(folder, "jobs/train.py", target("train"), **fault)
+    assert child.wait() == 0, child.printed
+    assert f"{name}" in child.printed
+    assert "No space left on device" in child.printed
+    assert ends_the_same(nursery, folder, undisturbed, "train")
+
+
+def test_a_log_on_a_full_disk(nursery: Nursery, at, undisturbed: Path) -> None:
+    folder = at("test")
+    child = nursery.start(folder, "jobs/test.py", target("test"), output=Path("/dev/full"))
+    assert child.wait() == 2  # standard output has the path of the table
+    assert ends_the_same(nursery, folder, undisturbed, "test")
+
+
+def test_shards_that_cannot_be_read(nursery: Nursery, at, undisturbed: Path) -> None:
+    folder = at("test")
+    fault = {"FAULT_CALL": "pread", "FAULT_ERRNO": str(errno.EIO), "FAULT_PATH": "000000.tar"}
+    child = nursery.run(folder, "jobs/test.py", target("test"), **fault)
+    assert child.wait() == 1, child.printed
+    assert "000000.tar: sample 0000000" in child.error
+    assert "Input/output error" in child.error
+    assert ends_the_same(nursery, folder, undisturbed, "test")

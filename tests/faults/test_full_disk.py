@@ -1,0 +1,58 @@
+"""A disk that fills up at any byte: one clear line, and with more room the same command goes on."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from children import Nursery
+from conftest import ends_the_same, leftovers, target
+
+STEP_KIB = {"pack": 8, "train": 24, "test": 4, "report": 80}
+"""How much more room each attempt gets than the one before."""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small file system of its own."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(where)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small file system")
+    yield where
+    subprocess.run(["umount", "--lazy", where], check=True)
+
+
+def leave_room(disk: Path, kib: int) -> None:
+    """Make the file system as large as what lies on it, and a little larger."""
+    status = os.statvfs(disk)
+    used = (status.f_blocks - status.f_bfree) * status.f_frsize // 1024
+    subprocess.run(["mount", "-o", f"remount,size={used + kib}k", disk], check=True)
+
+
+@pytest.mark.parametrize("stage", list(STEP_KIB))
+def test_a_stage_is_given_room_bit_by_bit(
+    nursery: Nursery, at, undisturbed: Path, disk: Path, stage: str
+) -> None:
+    before = at(stage)
+    folder = disk / "a folder"
+    shutil.copytree(before, folder)
+    marker = folder / "runs/cars/stages/pack.json"
+    if marker.exists():
+        marker.write_text(marker.read_text().replace(str(before), str(folder)))
+    printed = before / "printed elsewhere.txt"
+    refused = []
+    for kib in range(0, 4096, STEP_KIB[stage]):
+        leave_room(disk, kib)
+        child = nursery.start(folder, f"jobs/{stage}.py", target(stage), output=printed)
+        if child.wait() == 0:
+            break
+        assert child.wait() == 2, child.printed
+        assert "No space left on device" in child.error
+        assert leftovers(folder) == []
+        refused.append(child.error)
+    assert len(set(refused)) >= 3  # it failed at different files
+    assert ends_the_same(nursery, folder, undisturbed, stage)
