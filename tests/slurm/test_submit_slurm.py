@@ -117,7 +117,7 @@ def test_a_full_queue_is_told_of_and_nothing_stays_in_it(submit: Program, slurm)
     command = ("launch/submit.py", "toy.yaml", "--cluster", "few.yaml")
     before = slurm.jobs()
     line = submit.refuses(*command)  # there is place for two of four
-    assert re.search(r"SLURM refuses .*/test\.sbatch: .*submit limit", line), line
+    assert re.search(r"SLURM refuses .*/test\.sbatch: QOSMaxSubmitJobPerUserLimit; ", line), line
     assert "nothing is queued" in line
     assert slurm.jobs() == before
     assert "launcher" not in submit.succeeds("launch/status.py", "toy")
