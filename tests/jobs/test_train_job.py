@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,7 +180,8 @@ def test_one_checkpoint_tested_by_one_and_two_processes_has_the_same_counts(toy)
     # The second process is on a machine whose view of the disk is older, and lacks another result.
     shutil.copytree(toy.folder, toy.folder.with_name("older view"))
     run.test_counts("valid", 1).unlink()
-    (toy.folder / "../older view" / run.test_counts("valid", 2).relative_to(toy.folder)).unlink()
+    older = RunPaths(toy.folder.with_name("older view") / "runs" / "toy")
+    older.test_counts("valid", 2).unlink()
     seen_late = toy.folder / "seen_late.py"
     seen_late.write_text(
         "import os, runpy\n"
