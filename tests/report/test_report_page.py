@@ -124,9 +124,9 @@ def test_embedded_pictures_are_pictures(page, results):
 
 
 def test_the_figures_lie_beside_the_page_as_png(report, tmp_path):
-    published = publish(report, tmp_path / "new" / "report")
+    published = publish(report, tmp_path / "report")
 
-    assert published == tmp_path / "new" / "report" / "index.html"
+    assert published == tmp_path / "report" / "index.html"
     assert sorted(path.name for path in published.parent.iterdir()) == [
         "curves.png",
         "index.html",
