@@ -19,6 +19,7 @@ from cardamage.stages import read_stage
 
 _POLL_S = 0.002
 _PATIENCE, _PATIENCE_S = 20.0, 120.0  # a start has hung after so many times its time and so long
+_ORPHANS_S = 20.0
 _LEFTOVERS_S = 10.0  # so long may the children of a killed process live on
 
 
@@ -142,8 +143,7 @@ class Trial:
                     limit_s = _PATIENCE * took_s + _PATIENCE_S
                     status = _wait(start, limit_s)
                     if kill and stage != "pack":
-                        # Ranks whose launcher was killed work on, and keep another start away.
-                        _wait_for_ranks(start, limit_s)
+                        _end_ranks(start)
             except Broken as broken:
                 return kills, str(broken)
             if status == 0:
@@ -253,14 +253,14 @@ def _wait(start: Start, limit_s: float) -> int:
     return status
 
 
-def _wait_for_ranks(start: Start, limit_s: float) -> None:
-    """Return when no process of a start works any more.
+def _end_ranks(start: Start) -> None:
+    """Return when no rank of a start is left whose launcher was killed.
 
-    Raises:
-        Broken: one still does after ``limit_s`` seconds.
+    They work on and keep another start away; or, if they had not met yet, they wait for minutes
+    for a launcher that is gone. After a while they are killed as well, as a person would do.
     """
-    deadline = time.monotonic() + limit_s
-    while start.processes():
+    deadline = time.monotonic() + _ORPHANS_S
+    while left := start.processes():
         if time.monotonic() > deadline:
-            raise Broken(f"a process left alone did not end within {limit_s:.0f} s")
+            send_kill(left)
         time.sleep(_POLL_S)

@@ -10,7 +10,7 @@ import pytest
 from children import Nursery
 from conftest import ends_the_same, leftovers, target
 
-STEP_KIB = {"pack": 8, "train": 24, "test": 4, "report": 80}
+STEP_KIB = {"pack": 12, "train": 5120, "test": 4, "report": 160}
 """How much more room each attempt gets than the one before."""
 
 
@@ -19,7 +19,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A small file system of its own."""
     where = tmp_path / "disk"
     where.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(where)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(where)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root can mount a small file system")
     yield where
@@ -45,7 +45,7 @@ def test_a_stage_is_given_room_bit_by_bit(
         marker.write_text(marker.read_text().replace(str(before), str(folder)))
     printed = before / "printed elsewhere.txt"
     refused = []
-    for kib in range(0, 4096, STEP_KIB[stage]):
+    for kib in range(0, 40 * STEP_KIB[stage], STEP_KIB[stage]):
         leave_room(disk, kib)
         child = nursery.start(folder, f"jobs/{stage}.py", target(stage), output=printed)
         if child.wait() == 0:
