@@ -89,6 +89,8 @@ def check_same_run(run: RunPaths, experiment: Experiment) -> None:
         if run.config.read_text(encoding="utf-8") == experiment.to_yaml():
             return  # by far the most frequent case, and reading YAML takes long
     there = config.load(run.config)
+    if _never_began(run) and there.data.packing() == experiment.data.packing():
+        return
     if found := config.differences(there, experiment):
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise RunError(
@@ -99,5 +101,14 @@ def check_same_run(run: RunPaths, experiment: Experiment) -> None:
 
 def _came_to_nothing(run: RunPaths) -> bool:
     """Whether the run ended while packing, so that a mended config may take its place."""
-    trained = run.resume.exists() or run.finished_checkpoints()
-    return not trained and read_stage(run, "pack").state == "failed"
+    return not _is_trained(run) and read_stage(run, "pack").state == "failed"
+
+
+def _never_began(run: RunPaths) -> bool:
+    """Whether training failed before it saved anything; what was packed may be of use yet."""
+    began = _is_trained(run) or run.continued_from.exists()
+    return not began and read_stage(run, "train").state == "failed"
+
+
+def _is_trained(run: RunPaths) -> bool:
+    return run.resume.exists() or bool(run.finished_checkpoints())

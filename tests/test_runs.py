@@ -111,3 +111,21 @@ def test_run_that_failed_while_packing_makes_way_for_a_mended_config(config: Pat
     run.checkpoint(1).touch()  # what was trained is never given up
     with pytest.raises(RunError, match="another config"):
         resolve(config, [], tmp_path / "runs")
+
+
+def test_run_whose_training_never_began_makes_way_too(config: Path, tmp_path: Path):
+    wrong = ["continue_from.run=nowhere"]
+    experiment, run = resolve(config, wrong, tmp_path / "runs")
+    open_run(run, experiment)
+    with pytest.raises(RunError, match="another config"):  # it may be waiting in a queue
+        resolve(config, [], tmp_path / "runs")
+    with pytest.raises(RunError), running(run, "train"):
+        raise RunError("continues runs/nowhere, which is no run directory")
+    with pytest.raises(RunError, match="another config"):  # what is packed would not fit
+        resolve(config, ["data.image_size=[64, 64]"], tmp_path / "runs")
+    mended, same = resolve(config, [], tmp_path / "runs")
+    open_run(same, mended)
+    assert load(run.config).continue_from is None
+    run.continued_from.touch()  # its training began, if no more than that
+    with pytest.raises(RunError, match="another config"):
+        resolve(config, wrong, tmp_path / "runs")
