@@ -64,7 +64,7 @@ def source_run(run: RunPaths, continued: ContinueFrom) -> RunPaths:
     """The directory of the run that ``run`` continues; it need not be there."""
     if "/" in continued.run:
         return RunPaths(Path(continued.run))
-    return RunPaths(run.root.parent / continued.run)
+    return run.beside(continued.run)
 
 
 def find_source(run: RunPaths, experiment: Experiment, continued: ContinueFrom) -> Source:

@@ -5,6 +5,7 @@ Nothing else in the project spells a file name of these folders.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,10 @@ class RunPaths:
     """The files of one run."""
 
     root: Path
+
+    def beside(self, name: str) -> RunPaths:
+        """The run of a name whose directory lies beside this one, which may be ``.``."""
+        return RunPaths(Path(os.path.normpath(self.root / ".." / name)))
 
     @property
     def config(self) -> Path:
@@ -159,7 +164,7 @@ class StudyPaths(RunPaths):
 
     def run(self, name: str) -> RunPaths:
         """One of its runs."""
-        return RunPaths(self.root.parent / name)
+        return self.beside(name)
 
     def comparison(self, name: str) -> Path:
         """The folder of a report that compares some of the runs."""

@@ -54,3 +54,8 @@ def test_finished_checkpoints_are_found_by_epoch_and_sorted(tmp_path: Path):
     assert list(run.finished_checkpoints().items()) == [
         (epoch, run.checkpoint(epoch)) for epoch in (2, 10, 10000)
     ]
+
+
+def test_a_run_beside_another_wherever_that_is_seen_from():
+    found = {root: str(RunPaths(Path(root)).beside("e2").root) for root in ("runs/e5", "e5", ".")}
+    assert found == {"runs/e5": "runs/e2", "e5": "e2", ".": "../e2"}
