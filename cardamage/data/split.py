@@ -68,7 +68,8 @@ def split(
         DataError: the source has an error, two of its splits have an image of one name, or it has
             fewer different photos than splits.
     """
-    if len(shares) != len(SPLITS) or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+    fits = len(shares) == len(SPLITS) and min(shares) > 0 and abs(sum(shares) - 1) <= 1e-6
+    if not fits:  # nor do shares that are NaN
         given = " ".join(f"{share:g}" for share in shares)
         raise ConfigError(
             f"the shares are {given}; give three above 0 that make 1 together, as in 0.7 0.15 0.15"

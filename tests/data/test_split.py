@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 import zipfile
 from collections import Counter
@@ -177,7 +178,9 @@ def test_an_export_with_splits_is_split_anew(tmp_path):
     assert len(list((tmp_path / "out").rglob("*.jpg"))) == 12
 
 
-@pytest.mark.parametrize("shares", [(0.5, 0.5, 0.5), (1, 0, 0), (1.2, -0.1, -0.1), (0.5, 0.5)])
+@pytest.mark.parametrize(
+    "shares", [(0.5, 0.5, 0.5), (1, 0, 0), (1.2, -0.1, -0.1), (0.5, 0.5), (0.5, math.nan, 0.5)]
+)
 def test_shares_that_cannot_be(only_train, tmp_path, shares):
     with pytest.raises(ConfigError, match="give three above 0 that make 1 together"):
         split(only_train, tmp_path / "out", shares=shares)
