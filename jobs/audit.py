@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cardamage.config import load
 from cardamage.console import start_logging
 from cardamage.data.audit import Audit, SplitCounts, audit
 from cardamage.data.findings import Severity
 from cardamage.errors import DataError, run_program
-from cardamage.runs import resolve
+from cardamage.paths import RunPaths
 
 _STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
 _WIDTH = 120  # where the output is no terminal
@@ -33,7 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     start_logging()
     if arguments.config:
-        data = resolve(arguments.config)[0].data
+        data = load(_config_in(arguments.config)).data
         result = audit(arguments.source, classes=data.class_groups, drop=data.drop)
     else:
         result = audit(arguments.source)
@@ -44,6 +45,11 @@ def main() -> None:
     if errors := result.errors:
         kinds = "1 kind of error" if len(errors) == 1 else f"{len(errors)} kinds of errors"
         raise DataError(f"{result.source} has {kinds}, first: {errors[0].message}")
+
+
+def _config_in(target: Path) -> Path:
+    """The config's file; a YAML file need not agree with a run of its name."""
+    return RunPaths(target).config if target.is_dir() else target
 
 
 def _print(result: Audit, *, classes: bool) -> None:

@@ -17,6 +17,11 @@ def test_synthesize_audit_preview(program):
         "{name: mine, data: {source: my cars, classes: {lamp: [broken lamp]}, "
         "drop: [scratch, dent]}, model: {name: unet}, optim: {name: adam}}"
     )
+    (program.folder / "runs" / "mine").mkdir(parents=True)  # of what the file said before
+    (program.folder / "runs" / "mine" / "config.yaml").write_text(
+        "{name: mine, data: {source: my cars, classes: [scratch]}, model: {name: unet}, "
+        "optim: {name: adam}}"
+    )
     text = program.succeeds("jobs/audit.py", out, "--config", "mine.yaml")
     assert "Classes" in text
     assert "│ lamp " in text
