@@ -59,6 +59,11 @@ def main() -> None:
             f"name one run"
         )
     if len(targets) == 1 and is_study(targets[0]):
+        if more := overrides or (["--out"] if arguments.out else []):
+            raise ConfigError(
+                f"{more[0]} is not for a study, which is reported as it was submitted, into its "
+                f"own folder; leave it out, or name runs of it instead of {targets[0]}"
+            )
         print(report_study(StudyPaths(targets[0])))
         return
     found = [find_run(Path(pick.run), overrides, arguments.runs_dir) for pick in picks]
@@ -183,6 +188,9 @@ def pick_results(
         found = results.at(pick.checkpoint)
         if all((other.run, other.best) != (found.run, found.best) for other in chosen):
             chosen.append(found)
+        elif pick == asked:
+            text = f"{asked} is epoch {found.best} again, which is compared once."
+            notes.append(Notice("note", text))
     return chosen, notes
 
 

@@ -209,6 +209,14 @@ def test_a_study_compares_its_runs(program, study):
     assert list(record.output["tested"]) == ["e1", "e2", "e3"]
 
 
+@pytest.mark.parametrize("option", ["--out=elsewhere", "test.select_by=loss"])
+def test_a_study_is_reported_as_it_was_submitted(program, study, option):
+    line = program.refuses("jobs/report.py", study.root, option)
+
+    assert f"{option.removesuffix('=elsewhere')} is not for a study" in line
+    assert not study.report.exists()
+
+
 def test_a_study_with_runs_that_are_not_tested_is_refused(program, study):
     write_stage(study.run("e1"), StageRecord("test", state="failed"))
     write_stage(study.run("e3"), StageRecord("train", state="stopped"))
@@ -231,7 +239,7 @@ def test_a_study_whose_run_is_gone_is_refused(program, study):
 
 def test_a_study_that_was_made_shorter_compares_the_last_epochs_there_are(program, study):
     # The file asks for epochs 7 and 2 of e1 and 9 of e2; each run has 2.
-    wanted = Comparison("checkpoints", ("e1@7", "e1@2", "e2@9", "e3@1"))
+    wanted = Comparison("checkpoints", ("e1@7", "e1@2", "e2@9", "e3@1", "e2@last"))
     open_study(study, StudyRecord("study", "study.yaml", ("e1", "e2", "e3"), (wanted,)))
 
     program.succeeds("jobs/report.py", study.root)
@@ -240,3 +248,4 @@ def test_a_study_that_was_made_shorter_compares_the_last_epochs_there_are(progra
     assert "# Comparison of 3 checkpoints" in summary
     assert "e1@2 stands for e1@7, as e1 ends with epoch 2." in summary
     assert "e2@2 stands for e2@9, as e2 ends with epoch 2." in summary
+    assert "e2@last is epoch 2 again, which is compared once." in summary
