@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from cardamage.continuation import has_begun
 from cardamage.picks import parse_pick
 from launch.plan import Plan, StudyPlan
 
@@ -17,7 +18,7 @@ def outline(plan: Plan) -> Iterator[str]:
         yield f"one dataset, packed once by {names[0]}, for {_listed(names)}"
     for each in plan.plans:
         continued = each.experiment.continue_from
-        if continued and each.has("train"):
+        if continued and each.has("train") and not has_begun(each.run):
             which = f"{continued.checkpoint} checkpoint"
             if isinstance(continued.checkpoint, int):
                 which = f"checkpoint of epoch {continued.checkpoint}"

@@ -123,6 +123,7 @@ def test_a_run_that_has_begun_needs_the_other_no_more(folder: Path):
     open_run(plan.plans[0].run, plan.plans[0].experiment)
     plan.plans[0].run.resume.mkdir()
     check_continued(study(b=after("gone")), may_wait=False)
+    assert not list(outline(plan))
 
 
 def test_a_source_that_is_not_trained_in_this_submission_has_to_be_there(folder: Path):
