@@ -102,7 +102,7 @@ def download(
             _check_export(aside, dataset, export_format)
     except OSError as error:
         raise ConfigError(
-            f"{target} cannot be written ({error.strerror}); choose another"
+            f"{target} cannot be written ({error.strerror}); choose another folder"
         ) from None
     return target
 
