@@ -97,6 +97,7 @@ def download(
         return target
     server = _Server(dataset, key, export_format, api_url.rstrip("/"), patience or Patience())
     try:
+        out.mkdir(parents=True, exist_ok=True)
         with publish(target) as aside:
             server.load(server.link(), aside)
             _check_export(aside, dataset, export_format)
@@ -211,7 +212,7 @@ class _Server:
         """Append what is missing of a file; whether it is whole now."""
         start = file.tell()
         headers = {"Range": f"bytes={start}-"} if start else {}
-        with self._open(link, headers) as response:
+        with self._open(link, headers, is_file=True) as response:
             if response.status != 206 or not _starts_at(response, start):
                 start = 0
                 file.seek(0)
@@ -233,7 +234,9 @@ class _Server:
         return total is None or file.tell() == total
 
     @contextmanager
-    def _open(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[HTTPResponse]:
+    def _open(
+        self, url: str, headers: Mapping[str, str] | None = None, *, is_file: bool = False
+    ) -> Iterator[HTTPResponse]:
         sent = {"User-Agent": "cardamage", **(headers or {})}
         request = urllib.request.Request(url, headers=sent)  # noqa: S310 - see _is_safe
         opener = urllib.request.build_opener(_Redirects)
@@ -242,6 +245,11 @@ class _Server:
             response = opener.open(request, timeout=self.patience.silence_s)
         except urllib.error.HTTPError as error:
             error.close()
+            if is_file:  # the key has no part in it, and a link is good for a while only
+                raise MachineFault(
+                    f"{host} does not hand out the .zip ({error.code}); run the same command "
+                    f"again, which asks for a new link"
+                ) from None
             raise self._refused(error.code) from None
         except (HTTPException, OSError, ValueError) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error

@@ -146,8 +146,8 @@ def refusal(server: Roboflow, out: Path, **options: object) -> CardamageError:
 
 def test_the_archive_arrives_whole_and_serves_as_a_source(server, tmp_path, caplog):
     server.preparing = 2
-    path = load(server, tmp_path / "out")
-    assert path == tmp_path / "out" / "cars-v3.zip"
+    path = load(server, tmp_path / "data" / "out")
+    assert path == tmp_path / "data" / "out" / "cars-v3.zip"
     assert path.read_bytes() == server.content
     assert [p.name for p in path.parent.iterdir()] == ["cars-v3.zip"]
     assert server.asked[:3] == ["/shop/cars/3/coco-segmentation"] * 3
@@ -226,6 +226,13 @@ def test_other_refusals(server, tmp_path, status, kind, said):
     error = refusal(server, tmp_path / "out")
     assert type(error) is kind
     assert said in str(error)
+
+
+def test_a_link_that_is_good_no_more(server, tmp_path):
+    server.link = f"{server.url}/expired?token={TOKEN}"  # which is answered with 401
+    error = refusal(server, tmp_path / "out")
+    assert isinstance(error, MachineFault)
+    assert "127.0.0.1 does not hand out the .zip (401); run the same command again" in str(error)
 
 
 def test_a_server_that_says_nothing(server, tmp_path):
