@@ -47,6 +47,7 @@ def bright_is_dent(*, inverted=False):
 def write_run(folder):
     """Epoch 1 is right and best, epoch 2 says the opposite."""
     run = RunPaths(folder)
+    run.root.mkdir(parents=True)
     for epoch in (1, 2):
         info = CheckpointInfo(
             epoch=epoch,
