@@ -33,6 +33,7 @@ from cardamage.data.photos import (
     read_truth,
 )
 from cardamage.errors import ConfigError, DataError, run_program
+from cardamage.memory import naming_what_to_lower
 from cardamage.models import build_model
 from cardamage.predict import choose_checkpoint, enlarge, predict
 from cardamage.predictions import SUMMARIES, Outcome, Prepared, keep, prepare, summarise
@@ -63,7 +64,7 @@ def main() -> None:
     source = f"epoch {epoch} of {experiment.name}" + (", flipped too" if arguments.flip else "")
     with ThreadPoolExecutor(count_cores()) as pool:
         check_all(photos, masks, class_names, pool)
-        with writing(out):
+        with writing(out), naming_what_to_lower(what_to_lower(arguments.batch_size)):
             outcomes: list[Outcome] = []
             finish = partial(
                 finish_photo,
@@ -94,6 +95,13 @@ def main() -> None:
         for name, value in totals.items():
             if not math.isnan(value):
                 print(f"  {name:<32} {value:.4f}")
+
+
+def what_to_lower(batch_size: int) -> str:
+    """The remedy for predicting that runs out of memory."""
+    if batch_size == 1:
+        return "free some of it, or make the largest photos smaller"
+    return f"lower --batch-size, which is {batch_size}"
 
 
 def finish_photo(
