@@ -28,7 +28,11 @@ def describe(plan: Plan, profile: SlurmProfile, cluster: str, max_running: int |
         goes_on = "goes on" if each.run.root.is_dir() else "new"
         print(f"# {each.experiment.name}: {each.run.root} ({goes_on})")
     _say_complete(plan, planned)
-    for number, job in enumerate(planned.batches.jobs, start=1):
+    jobs = planned.batches.jobs
+    print(f"\n# jobs: {len(jobs)}, each under the name of its script")
+    for job in jobs:
+        print(f"#   {job.label}: {_in_words(job)}; waits for: {dependencies(job)}")
+    for number, job in enumerate(jobs, start=1):
         print(f"\n# {number}. {_in_words(job)}; waits for: {dependencies(job)}")
         print(f"# {job.script}")
         print(render(job, profile).rstrip())

@@ -171,6 +171,7 @@ def test_a_dry_run_needs_no_slurm_and_changes_nothing(program, tmp_path: Path):
     out = program.succeeds(*command, "--dry-run", PATH=str(nowhere))
     assert set(program.folder.rglob("*")) == before
     assert out.count("#!/bin/bash") == 4
+    assert "\n#   test: job cars-test; waits for: afterok train\n#   report: " in out
     assert "\n# 3. job cars-test; waits for: afterok train\n" in out
     line = program.refuses(*command, PATH=str(nowhere))
     assert "scontrol is not on this machine's path" in line
