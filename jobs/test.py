@@ -27,6 +27,7 @@ from cardamage.memory import naming_what_to_lower
 from cardamage.models import build_model
 from cardamage.packed import packed_splits
 from cardamage.paths import RunPaths
+from cardamage.peers import failing_alike
 from cardamage.results import TestResult, read_result, write_result
 from cardamage.runs import open_run, resolve
 from cardamage.stages import require, running
@@ -56,6 +57,7 @@ def main() -> None:
     part, split = arguments.part, experiment.test.split
     with (
         running(run, part.stage, main_process=accelerator.is_main_process) as output,
+        failing_alike(accelerator),
         deterministic_algorithms(enabled=experiment.train.deterministic),
         naming_what_to_lower(
             f"lower test.batch_size, which is {experiment.evaluation_batch_size}; the scores "

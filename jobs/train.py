@@ -29,6 +29,7 @@ from cardamage.memory import naming_what_to_lower
 from cardamage.models import build_model
 from cardamage.packed import packed_splits
 from cardamage.paths import RunPaths
+from cardamage.peers import failing_alike
 from cardamage.provenance import write_provenance
 from cardamage.runs import open_run, resolve
 from cardamage.stages import running
@@ -64,6 +65,7 @@ def main() -> None:
     with (
         StopRequests(accelerator) as requests,
         running(run, "train", main_process=accelerator.is_main_process) as output,
+        failing_alike(accelerator),
         deterministic_algorithms(enabled=experiment.train.deterministic),
         naming_what_to_lower(what_to_lower(experiment)),
     ):
