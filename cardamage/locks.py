@@ -4,10 +4,14 @@ A lock is a file that only one process can create, which holds on every file sys
 nothing on some network ones. It names its holder, who touches it every few seconds. A lock whose
 holder is gone is taken over, and gone means one of these:
 
-- on this machine: no process of that id and birth runs, or the machine has started anew since;
-- elsewhere: the holder's SLURM job has been queued again or is out of the queue;
-- elsewhere, and nothing better is known: for a minute of looking the file was not touched. Clocks
-  are not asked: they differ between machines, and jump. Only whether something changes counts.
+- on this machine: no process of that id and birth runs;
+- elsewhere: the holder's SLURM job is this one, and has been queued again since;
+- elsewhere, probably gone: its machine has the name of this one and seems to have started anew, or
+  SLURM has no such job any more, and it missed several signs of life. Two machines may have one
+  name, and two clusters that share files do not know each other's jobs;
+- elsewhere, and nothing better is known: for a minute of looking the file was not touched.
+
+Clocks are not asked: they differ between machines, and jump. Only whether something changes counts.
 
 A holder that was taken for gone, say because its machine was suspended, ends as soon as it notices.
 """
@@ -15,6 +19,7 @@ A holder that was taken for gone, say because its machine was suspended, ends as
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -30,8 +35,11 @@ from pathlib import Path
 from cardamage.errors import ExitStatus, RunError
 from cardamage.processes import birth, is_alive, machine
 
+log = logging.getLogger("cardamage")
+
 _STDERR = 2
 _BEAT_S = 5.0
+_BEATS_MISSED = 3  # by a holder that is probably gone
 _SILENCE_S = 60.0
 _POLL_S = 0.25
 _SQUEUE_S = 20.0
@@ -84,7 +92,7 @@ def hold(
         remedy: what a refusal ends with.
         wait: wait for another holder's end rather than be refused.
         beat_s: seconds between two signs of life.
-        silence_s: after so many seconds without one a holder is gone, unless more is known of it.
+        silence_s: after so many seconds without one a holder is gone of whom nothing is known.
 
     Raises:
         RunError: another process holds it.
@@ -92,7 +100,8 @@ def hold(
     """
     mine = _me()
     content = json.dumps(asdict(mine)).encode()
-    before = _acquire(path, content, busy, remedy, wait=wait, silence_s=silence_s)
+    missed_s = min(silence_s, _BEATS_MISSED * beat_s)
+    before = _acquire(path, content, busy, remedy, wait=wait, silences_s=(missed_s, silence_s))
     over = threading.Event()
     beat = threading.Thread(
         target=_beat, args=(path, content, over, beat_s), name=f"lock {path.name}", daemon=True
@@ -147,8 +156,15 @@ def _look(path: Path) -> _Look | None:
 
 
 def _acquire(
-    path: Path, content: bytes, busy: str, remedy: str, *, wait: bool, silence_s: float
+    path: Path,
+    content: bytes,
+    busy: str,
+    remedy: str,
+    *,
+    wait: bool,
+    silences_s: tuple[float, float],
 ) -> Holder | None:
+    """Take the lock; ``silences_s`` of a holder who is probably gone, and of any other."""
     before: Holder | None = None
     while not _create(path, content):
         found = _look(path)
@@ -157,6 +173,9 @@ def _acquire(
         holder = found.holder
         gone = _is_gone(holder)
         if gone is None:
+            silence_s = silences_s[0 if _is_probably_gone(holder) else 1]
+            if not wait:
+                log.info("looking for up to %g s whether %s lives", silence_s, holder or path)
             gone = _is_silent(path, found, silence_s)
         if gone:
             _remove(path, found)
@@ -192,14 +211,19 @@ def _is_gone(holder: Holder | None) -> bool | None:
     here = _me()
     if holder.machine == here.machine:
         return not is_alive(holder.pid, holder.born)
-    boot = here.machine.partition("/")[0]
-    if holder.host == here.host and holder.machine.partition("/")[0] != boot:
-        return True  # this machine has started anew
-    if holder.job and (
-        (holder.job == here.job and holder.restarts < here.restarts) or _is_unqueued(holder.job)
-    ):
+    if holder.job and holder.job == here.job and holder.restarts < here.restarts:
         return True
     return None
+
+
+def _is_probably_gone(holder: Holder | None) -> bool:
+    """Whether there is a reason to believe that a holder elsewhere is gone, and no proof."""
+    if holder is None:
+        return False
+    is_older_start = holder.host == socket.gethostname() and (
+        holder.machine.partition("/")[0] != machine().partition("/")[0]
+    )
+    return is_older_start or (holder.job is not None and _is_unqueued(holder.job))
 
 
 def _is_unqueued(job: str) -> bool:
@@ -227,6 +251,8 @@ def _is_silent(path: Path, seen: _Look, silence_s: float) -> bool:
 
 def _remove(path: Path, dead: _Look) -> None:
     """Remove a dead holder's lock, and not one that somebody else took meanwhile."""
+    if _look(path) != dead:
+        return
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         path.rename(aside)  # of several that try, one succeeds

@@ -31,6 +31,8 @@ ELSEWHERE = Holder(
 )
 """On another machine, where a process with the id and birth of one here means nothing."""
 
+UNKNOWN_JOB = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+
 LONG_S = 600.0
 """Nobody waits for a silence of this length: a test that needed it would be ended."""
 
@@ -89,6 +91,35 @@ def started(lock: Path, *before: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+@contextmanager
+def signs_of_life(lock: Path, step_s: float = 1.0) -> Iterator[None]:
+    """Touch a lock again and again, as its holder does, by a clock that goes on by ``step_s``."""
+    over = threading.Event()
+
+    def beat() -> None:
+        clock = time.time()
+        while not over.wait(0.05):
+            clock += step_s
+            os.utime(lock, (clock, clock))
+
+    beating = threading.Thread(target=beat)
+    beating.start()
+    try:
+        yield
+    finally:
+        over.set()
+        beating.join()
+
+
+def put_squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+    """Have SLURM say something about job 77."""
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.parent.mkdir()
+    squeue.write_text(f'#!/bin/sh\n[ "$3" = 77 ] || exit 9\n{says}\n')
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
+
+
 def test_the_second_is_refused_by_name_and_the_third_is_not(lock: Path) -> None:
     with held(lock) as before:
         assert before is None
@@ -121,7 +152,7 @@ def test_a_killed_holder_is_found_out_at_once(lock: Path) -> None:
 def test_a_machine_that_started_anew_holds_nothing(lock: Path) -> None:
     name = os.uname().nodename
     left = leave(lock, host=name)
-    with held(lock) as before:
+    with held(lock, beat_s=0.1) as before:
         assert before == left
     leave(lock, machine=machine(), host=name, born="a process before it")
     with held(lock):
@@ -144,25 +175,20 @@ def test_a_holder_elsewhere_that_gives_signs_of_life_is_left_alone(
 ) -> None:
     """Its clock runs, or jumps back by an hour at every sign."""
     leave(lock)
-    over = threading.Event()
+    refusal = pytest.raises(RunError, match=f"process {os.getpid()} on node7, since 2026")
+    with signs_of_life(lock, step_s), refusal, held(lock):
+        pass
 
-    def beat() -> None:
-        clock = time.time()
-        while not over.wait(0.05):
-            clock += step_s
-            os.utime(lock, (clock, clock))
 
-    beating = threading.Thread(target=beat)
-    beating.start()
-    try:
-        with (
-            pytest.raises(RunError, match=f"process {os.getpid()} on node7, since 2026"),
-            held(lock),
-        ):
-            pass
-    finally:
-        over.set()
-        beating.join()
+@pytest.mark.parametrize("changes", [{"host": os.uname().nodename}, {"job": "77"}])
+def test_a_holder_that_lives_in_spite_of_appearances_is_left_alone(
+    lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
+) -> None:
+    """On another machine of this one's name, or in a job of another cluster."""
+    put_squeue(tmp_path, monkeypatch, UNKNOWN_JOB)
+    leave(lock, **changes)
+    with signs_of_life(lock), pytest.raises(RunError, match="running already"), held(lock):
+        pass
 
 
 def test_a_job_that_was_queued_again_starts_at_once(
@@ -180,7 +206,7 @@ def test_a_job_that_was_queued_again_starts_at_once(
     [
         ("true", True),
         ("echo PENDING", True),
-        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", True),
+        (UNKNOWN_JOB, True),
         ("echo RUNNING", False),
         ("echo COMPLETING", False),
         ("echo 'Unable to contact slurm controller' >&2; exit 1", False),
@@ -189,14 +215,10 @@ def test_a_job_that_was_queued_again_starts_at_once(
 def test_the_queue_knows_of_jobs_elsewhere(
     lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, gone: bool
 ) -> None:
-    squeue = tmp_path / "bin" / "squeue"
-    squeue.parent.mkdir()
-    squeue.write_text(f'#!/bin/sh\n[ "$3" = 77 ] || exit 9\n{says}\n')
-    squeue.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
+    put_squeue(tmp_path, monkeypatch, says)
     leave(lock, job="77")
     if gone:
-        with held(lock):
+        with held(lock, beat_s=0.1):
             return
     taken = threading.Event()
 
@@ -219,7 +241,7 @@ def test_a_lock_cut_short_by_a_kill_is_taken_over(lock: Path, content: str) -> N
 
 
 def test_of_many_one_at_a_time_gets_what_a_dead_one_left(lock: Path, tmp_path: Path) -> None:
-    leave(lock, host=os.uname().nodename)
+    leave(lock, machine=machine(), born="a process before it")
     command = [sys.executable, "-c", ONE_OF_MANY, lock, tmp_path / "journal"]
     many = [subprocess.Popen(command) for _ in range(8)]
     assert [process.wait() for process in many] == [0] * 8
