@@ -1,6 +1,6 @@
 """Locks on what two programs must not write at once, on one machine or on several that share files.
 
-A lock is a file that only one process can create, which holds on every file system; flock does
+A lock is a file that only one process can make, which holds on every file system; flock does
 nothing on some network ones. It names its holder, who touches it every few seconds. A lock whose
 holder is gone is taken over, and gone means one of these:
 
@@ -18,6 +18,7 @@ A holder that was taken for gone, say because its machine was suspended, ends as
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import os
@@ -108,6 +109,8 @@ def hold(
     )
     beat.start()
     try:
+        for aside in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+            aside.unlink(missing_ok=True)  # of somebody who was killed as he tried
         yield before
     finally:
         over.set()
@@ -188,7 +191,35 @@ def _acquire(
 
 
 def _create(path: Path, content: bytes) -> bool:
-    """Make the lock file; False when it is there."""
+    """Make the lock file; False when it is there.
+
+    It is written aside and then linked: a kill leaves a whole lock or none. Where files have no
+    second names, a kill may leave an empty one, which is found out by its silence.
+    """
+    if path.exists():
+        return False
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        _write_new(aside, content)
+        try:
+            os.link(aside, path)
+        except FileExistsError:  # perhaps by ourselves: a file server may try twice
+            found = _look(path)
+            return found is not None and found.content == content
+        except FileNotFoundError:  # a new holder has tidied up
+            return False
+        except OSError:
+            return _write_new(path, content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+    return True
+
+
+def _write_new(path: Path, content: bytes) -> bool:
+    """Make a file that is not there; False when it is."""
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
@@ -198,9 +229,9 @@ def _create(path: Path, content: bytes) -> bool:
             stream.write(content)
             stream.flush()
             os.fsync(descriptor)
-    except OSError as error:
+    except OSError:
         path.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
     return True
 
 
