@@ -22,13 +22,18 @@ _PROBE_BYTES = 1 << 20
 
 
 @contextmanager
-def publish(path: Path) -> Iterator[Path]:
+def publish(path: Path, *, flushed: bool = True) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; on success flush it to disk and rename it.
 
     The folder is made when it is not there, but not the one around it: a run directory that has
     vanished is not begun anew in the middle of a run. The name aside holds the host and process id,
     so two writers of one file never meet; when the body raises, what was written aside is removed
     and ``path`` is left as it was.
+
+    Args:
+        path: the file.
+        flushed: whether it has to be there even if the machine crashes the next moment, which costs
+            some milliseconds.
 
     Raises:
         OSError: it cannot be written; the error names ``path``, also where a library that wrote
@@ -38,9 +43,11 @@ def publish(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(exist_ok=True)
         yield aside
-        _flush(aside)
+        if flushed:
+            _flush(aside)
         aside.replace(path)
-        _flush(path.parent)
+        if flushed:
+            _flush(path.parent)
     except BaseException as error:
         reason = _reason(error, aside)
         with suppress(OSError):
@@ -105,21 +112,21 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, flushed: bool = True) -> None:
     """Publish ``content`` as ``path``."""
-    with publish(path) as aside:
+    with publish(path, flushed=flushed) as aside:
         aside.write_bytes(content)
 
 
-def write_text(path: Path, content: str) -> None:
+def write_text(path: Path, content: str, *, flushed: bool = True) -> None:
     """Publish ``content`` as ``path``, in UTF-8."""
-    write_bytes(path, content.encode())
+    write_bytes(path, content.encode(), flushed=flushed)
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, *, flushed: bool = True) -> None:
     """Publish ``content`` as indented JSON; NaN and infinity are refused with ValueError."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    write_text(path, text + "\n", flushed=flushed)
 
 
 def sha256_of(path: Path) -> str:

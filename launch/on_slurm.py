@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from cardamage.console import log
 from cardamage.errors import UserError
@@ -44,14 +45,16 @@ def submit(plan: Plan, profile: SlurmProfile, cluster: str, max_running: int | N
     Raises:
         UserError: SLURM is not there, or refuses a job; then nothing is queued.
     """
-    slurm.ping()
-    site = slurm.site()
-    planned = plan_submission(plan, profile, cluster, site, max_running=max_running)
-    _say_complete(plan, planned)
-    if not planned.plans:
-        return planned
-    submission.check(planned, site)
-    ids = submission.submit(planned, sys.argv, provenance())
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(provenance)  # git answers while SLURM does
+        slurm.ping()
+        site = slurm.site()
+        planned = plan_submission(plan, profile, cluster, site, max_running=max_running)
+        _say_complete(plan, planned)
+        if not planned.plans:
+            return planned
+        submission.check(planned, site)
+    ids = submission.submit(planned, sys.argv, found.result())
     for each in planned.plans:
         jobs = ", ".join(f"{stage} {job}" for stage, job in ids[each.run.root].items())
         print(f"{each.experiment.name}: {jobs}")

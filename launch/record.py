@@ -226,7 +226,8 @@ def claim(run: RunPaths, launch: LaunchRecord, queue: Queue | None = None) -> No
     with hold(lock, f"{run.root} is being launched", "wait for it", wait=True):
         check_free(run, queue)
         run.cancel_request.unlink(missing_ok=True)
-        write_json(run.launch, asdict(launch))
+        # Should the machine crash now, there is no launcher either; and of 200 runs it is a second.
+        write_json(run.launch, asdict(launch), flushed=False)
 
 
 def release(run: RunPaths, launch: LaunchRecord) -> None:

@@ -311,7 +311,7 @@ def _at_once(work: Callable[[T], None], items: Sequence[T]) -> None:
 
 
 def _write(job: BatchJob, profile: SlurmProfile) -> None:
-    write_text(job.script, render(job, profile))
+    write_text(job.script, render(job, profile), flushed=False)  # SLURM has a copy in a moment
     for link, log in job.links().items():
         link.unlink(missing_ok=True)
         link.symlink_to(log)

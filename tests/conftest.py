@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from programs import Program
 
 os.environ["CARDAMAGE_CLUSTER"] = "local"  # also where the machine has a SLURM
+settings.register_profile("on a busy machine", deadline=None)
+settings.load_profile("on a busy machine")
 torch.set_num_threads(1)  # as the programs started here: sums in another order end otherwise
 
 

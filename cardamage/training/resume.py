@@ -71,8 +71,8 @@ class Training:
             The saved state that was taken up.
 
         Raises:
-            CheckpointError: every state is damaged, or one is of another origin, or there is none
-                beside checkpoints.
+            CheckpointError: every state is damaged, or the newest whole one is of another origin or
+                does not fit, or there is none beside checkpoints.
         """
         is_main = self.accelerator.is_main_process
         found = last_state(run) if is_main else None
@@ -85,19 +85,31 @@ class Training:
         if found is None:
             return None
         path, state = found
+        try:
+            self._load(state)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "loading state_dict" not in str(error):
+                raise  # the device's doing
+            problem = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise CheckpointError(
+                f"{path} does not fit this run ({problem}); delete it to go on from the one before"
+            ) from None
+        return path
+
+    def _load(self, state: State) -> None:
         self.module.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        if is_main:
+        if self.accelerator.is_main_process:
             self.tally.restore(state["tally"])
         self.rows, self.step = state["rows"], state["step"]
-        return path
 
 
 def _check_origin(run: RunPaths, path: Path, state: State, origin: dict[str, str]) -> None:
+    there = state.get("origin", {})
     for what, expected in origin.items():
-        found = str(state["origin"].get(what, "none"))
+        found = str(there.get(what, "none"))
         if found != expected:
             raise CheckpointError(
                 f"{path} was trained with another {what} (hash {found[:16]}, not "

@@ -56,6 +56,8 @@ def read_state(path: Path) -> State:
         raise CheckpointError(
             f"{path} is no saved state ({' '.join(str(error).split())})"
         ) from None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} is no saved state (it holds a {type(state).__name__})")
     return state
 
 
