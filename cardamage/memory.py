@@ -15,6 +15,8 @@ _SIGNS = (
     "could not create a",  # oneDNN, torch's convolutions on a CPU
     "can't start new thread",  # Python: there is no memory for its stack
     "Cannot allocate memory",
+    "out of memory",  # CUDA and NCCL outside torch's allocator
+    "STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN
 )
 
 

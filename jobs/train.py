@@ -15,6 +15,7 @@ from contextlib import closing, nullcontext
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from cardamage import metrics
 from cardamage.command_line import experiment_parser
@@ -119,7 +120,9 @@ def train(
             # The last start may have been killed after it saved and before it published.
             publish_epoch(run, experiment, training.rows, training.module.state_dict())
     elif experiment.continue_from:
-        source = find_source(run, experiment, experiment.continue_from)
+        # The first process chooses: another's view of a shared disk may be older.
+        source = find_source(run, experiment, experiment.continue_from) if is_main else None
+        (source,) = broadcast_object_list([source])
         begin_with(source, experiment, training.module, run, is_main=is_main)
 
     events = EventLog(run.events, enabled=is_main)

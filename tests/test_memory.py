@@ -24,6 +24,19 @@ def test_memory_that_is_not_there_is_one_line_with_the_remedy(allocate):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be reported later",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_memory_of_a_gpu_that_torch_does_not_allocate_counts_as_well(text):
+    with pytest.raises(ConfigError, match=r"^out of memory \(CUDA error: .+\); lower it$"):
+        with naming_what_to_lower("lower it"):
+            raise RuntimeError(text)
+
+
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), OSError(5, "Input/output error")])
 def test_other_errors_stay_what_they_are(error):
     with pytest.raises(type(error)) as raised, naming_what_to_lower("lower it"):
