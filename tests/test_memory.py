@@ -32,9 +32,9 @@ def test_memory_that_is_not_there_is_one_line_with_the_remedy(allocate):
     ],
 )
 def test_memory_of_a_gpu_that_torch_does_not_allocate_counts_as_well(text):
-    with pytest.raises(ConfigError, match=r"^out of memory \(CUDA error: .+\); lower it$"):
-        with naming_what_to_lower("lower it"):
-            raise RuntimeError(text)
+    one_line = pytest.raises(ConfigError, match=r"^out of memory \(CUDA error: .+\); lower it$")
+    with one_line, naming_what_to_lower("lower it"):
+        raise RuntimeError(text)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), OSError(5, "Input/output error")])
