@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cardamage.errors import ConfigError
+from cardamage.processes import birth
 
 _PROBE_BYTES = 1 << 20
 
@@ -78,12 +79,31 @@ def _reason(error: BaseException, aside: Path) -> OSError | None:
     return None
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name ``path`` in what the system says of an open file, which it does not know by name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or not error.errno:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def remove_parts(folder: Path, host: str, pid: int) -> None:
     """Remove what a process that was killed had written aside, anywhere in ``folder``."""
     for part in folder.rglob(f".*.{glob.escape(host)}.{pid}.part"):
         if part.is_dir() and not part.is_symlink():
             shutil.rmtree(part, ignore_errors=True)
         else:
+            part.unlink(missing_ok=True)
+
+
+def remove_abandoned_parts(folder: Path) -> None:
+    """Remove what processes of this machine that are gone had written aside, just in ``folder``."""
+    for part in folder.glob(f".*.{glob.escape(socket.gethostname())}.*.part"):
+        pid = part.suffixes[-2].removeprefix(".")
+        if pid.isdecimal() and birth(int(pid)) is None:
             part.unlink(missing_ok=True)
 
 

@@ -33,6 +33,7 @@ from cardamage.data.photos import (
     read_truth,
 )
 from cardamage.errors import ConfigError, DataError, run_program
+from cardamage.files import remove_abandoned_parts
 from cardamage.memory import naming_what_to_lower
 from cardamage.models import build_model
 from cardamage.predict import choose_checkpoint, enlarge, predict
@@ -292,6 +293,7 @@ def writing(out: Path) -> Iterator[None]:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
+        remove_abandoned_parts(out)
         for name in SUMMARIES:
             (out / name).unlink(missing_ok=True)
         yield

@@ -8,6 +8,7 @@ from children import Nursery
 from conftest import ends_the_same, leftovers, results, target
 
 from cardamage.paths import RunPaths
+from cardamage.predictions import SUMMARIES
 from cardamage.stages import read_stage
 
 KILLS = 4
@@ -62,15 +63,27 @@ def test_asked_to_stop(
     assert ends_the_same(nursery, folder, undisturbed, stage)
 
 
-def test_predictions_asked_to_stop(nursery: Nursery, at) -> None:
+@pytest.mark.parametrize("signals", [(signal.SIGTERM,), (signal.SIGINT,), (signal.SIGINT,) * 2])
+def test_predictions_asked_to_stop(
+    nursery: Nursery, at, signals: tuple[signal.Signals, ...]
+) -> None:
     folder = at("report")
-    command = ("jobs/predict.py", "runs/cars", "--images", "cars/train", "--out", "predicted")
+    options = ("--images", "cars/train", "--out", "predicted", "--batch-size", "1")
+    command = ("jobs/predict.py", "runs/cars", *options)
     out = folder / "predicted"
     child = nursery.start(folder, *command)
-    child.wait_until(out.is_dir)
-    child.send(signal.SIGTERM)
+    child.wait_until(lambda: any(out.glob("*.png")))  # in the midst of writing
+    for number in signals:
+        child.send(number)
     assert child.wait() == STOPPED, child.printed
+    assert "Traceback" not in child.printed
     assert child.printed.splitlines()[-1].startswith("stopped: ")
-    assert leftovers(out) == []
+    assert child.leaves_nobody()
+    written = {path: path.read_bytes() for path in out.glob("[!.]*")}
+    assert not {path.name for path in written} & set(SUMMARIES)  # which say that all is there
+    if len(signals) == 1:
+        assert leftovers(out) == []
     assert nursery.run(folder, *command).wait() == 0
+    assert leftovers(out) == []
+    assert {path: path.read_bytes() for path in written} == written  # each was whole
     assert len(list(out.glob("*.overlay.jpg"))) == len(list((folder / "cars/train").glob("*.jpg")))
