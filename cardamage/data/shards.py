@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cardamage.data.openfiles import OpenFiles
 from cardamage.data.shard_index import lies_inside, read_index
 from cardamage.errors import DataError, MachineFault, of_storage
-from cardamage.files import write_text
+from cardamage.files import naming, write_text
 from cardamage.paths import ShardPaths
 
 VERSION = 1
@@ -113,13 +113,14 @@ def read_manifest(paths: ShardPaths) -> Manifest:
         DataError: there is none, it is damaged, or another version of the layout wrote it.
     """
     try:
-        text = paths.manifest.read_text(encoding="utf-8")
+        with naming(paths.manifest):
+            text = paths.manifest.read_text(encoding="utf-8")
         version = json.loads(text)["version"]
     except FileNotFoundError:
         raise DataError(
             f"{paths.root} holds no complete shards (it has no manifest.json); {_REPACK}"
         ) from None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (IsADirectoryError, ValueError, TypeError, KeyError, RecursionError):
         raise _damaged_manifest(paths) from None
     if version != VERSION:
         raise DataError(
@@ -278,8 +279,9 @@ def fault_in_size(path: Path, expected: int) -> str | None:
 
 def _read_index(path: Path, record: SplitRecord) -> NDArray[Any]:
     try:
-        content = path.read_bytes()
-    except OSError:
+        with naming(path):
+            content = path.read_bytes()
+    except FileNotFoundError:
         raise DataError(f"{path} is missing; {_REPACK}") from None
     if hashlib.sha256(content).hexdigest() != record.index_sha256:
         raise DataError(f"{path} is not the index that was packed; {_REPACK}")

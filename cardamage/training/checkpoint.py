@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from cardamage.errors import CheckpointError
-from cardamage.files import write_bytes
+from cardamage.errors import CheckpointError, MachineFault, of_storage
+from cardamage.files import naming, write_bytes
 
 _HASH = "sha256"
 _KEYS = {"epoch", "model", "class_names", "image_size", "config_hash"}
@@ -112,9 +112,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         CheckpointError: it is missing, damaged, or no checkpoint of this software.
+        MachineFault: the disk or the file server fails.
     """
     try:
-        content = path.read_bytes()
+        with naming(path):
+            content = path.read_bytes()
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}
         weights = load(content)
@@ -131,6 +133,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; train the run first") from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, OSError) and isinstance(fault := of_storage(error), MachineFault):
+            raise fault from None
         problem = f"lacks {error} in its metadata" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(
             f"{path} is damaged or no checkpoint of cardamage ({problem}); "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Self
@@ -15,6 +16,7 @@ from cardamage.config import Experiment
 from cardamage.console import EventLog, log
 from cardamage.data.loader import Batch
 from cardamage.data.shards import ShardReader
+from cardamage.files import naming
 from cardamage.metrics import HEADLINES
 from cardamage.paths import RunPaths
 from cardamage.tables import Row, write_table
@@ -93,12 +95,15 @@ class SampleRecord:
         if self._stream:
             keys = self._keys[batch.samples].tolist()
             line = json.dumps({"step": step, "first": first, "keys": keys})
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            with naming(self._path):
+                self._stream.write(line + "\n")
+                self._stream.flush()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
         if self._stream:
-            self._stream.close()
+            # What could not be written is tried once more, and would hide why training ended.
+            with suppress(OSError) if failed else naming(self._path):
+                self._stream.close()
 
 
 def drop_torn_line(path: Path) -> None:

@@ -73,6 +73,7 @@ class Training:
         Raises:
             CheckpointError: every state is damaged, or the newest whole one is of another origin or
                 does not fit, or there is none beside checkpoints.
+            MachineFault: one cannot be read now.
         """
         is_main = self.accelerator.is_main_process
         found = last_state(run) if is_main else None

@@ -12,13 +12,13 @@ import hashlib
 import os
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from cardamage.console import log
-from cardamage.errors import CheckpointError
-from cardamage.files import publish
+from cardamage.errors import CheckpointError, MachineFault, of_storage
+from cardamage.files import naming, publish
 from cardamage.paths import RunPaths
 
 KEPT = 2
@@ -45,12 +45,19 @@ def read_state(path: Path) -> State:
 
     Raises:
         CheckpointError: it cannot be read, or its bytes are not those that were written.
+        MachineFault: the disk or the file server fails; the file may be whole all the same.
     """
     try:
-        if not _is_whole(path):
-            raise CheckpointError(f"{path} is damaged: its bytes are not those that were written")
-        state: State = torch.load(path, map_location="cpu", weights_only=True)
+        with naming(path), path.open("rb") as stream:
+            if not _is_whole(stream):
+                raise CheckpointError(
+                    f"{path} is damaged: its bytes are not those that were written"
+                )
+            stream.seek(0)
+            state: State = torch.load(stream, map_location="cpu", weights_only=True)
     except OSError as error:
+        if isinstance(fault := of_storage(error), MachineFault):
+            raise fault from None
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
     except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(
@@ -64,10 +71,12 @@ def read_state(path: Path) -> State:
 def last_state(run: RunPaths) -> tuple[Path, State] | None:
     """The newest state that is whole, and where it lies; None when there never was one.
 
-    A warning names those that are newer and damaged.
+    A warning names those that are newer and damaged. One that the disk does not give now is not:
+    going on from the one before would throw away what the next start can read.
 
     Raises:
         CheckpointError: none is whole, or none is there beside checkpoints.
+        MachineFault: one cannot be read now.
     """
     problems: list[str] = []
     for path in reversed(run.states().values()):
@@ -99,7 +108,7 @@ def remove_old_states(run: RunPaths, kept: list[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _is_whole(path: Path) -> bool:
-    content = path.read_bytes()
+def _is_whole(stream: IO[bytes]) -> bool:
+    content = stream.read()
     body, digest = memoryview(content)[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
     return hashlib.sha256(body).digest() == digest

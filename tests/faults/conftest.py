@@ -1,12 +1,12 @@
 """What the tests of faults share: an experiment undisturbed, and the means to disturb it."""
 
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import failing_disk
 import pytest
-from children import HERE, Nursery
+from children import Nursery
 from small_export import write_export
 
 CONFIG = """\
@@ -23,13 +23,7 @@ STAGES = ("pack", "train", "test", "report")
 @pytest.fixture(scope="session")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     """Programs that start at once, on disks that can be told to fail where there is a compiler."""
-    library = None
-    if compiler := shutil.which("cc"):
-        library = tmp_path_factory.mktemp("library") / "failing_disk.so"
-        source = HERE / "failing_disk.c"
-        command = [compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"]
-        subprocess.run(command, check=True)
-    nursery = Nursery(library)
+    nursery = Nursery(failing_disk.build(tmp_path_factory.mktemp("library")))
     yield nursery
     nursery.close()
 

@@ -2,12 +2,17 @@
 
 import errno
 import itertools
+import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 from children import Nursery
 from conftest import ends_the_same, leftovers, target
+
+from cardamage.paths import RunPaths
+from cardamage.stages import read_stage
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="builds a library with cc")
 
@@ -65,3 +70,70 @@ def test_shards_that_cannot_be_read(nursery: Nursery, at, undisturbed: Path) -> 
     assert "000000.tar: sample 0000000" in child.error
     assert "Input/output error" in child.error
     assert ends_the_same(nursery, folder, undisturbed, "test")
+
+
+def test_a_shard_that_fails_under_the_decoding_threads(
+    nursery: Nursery, at, undisturbed: Path
+) -> None:
+    folder = at("train")
+    fault = {"FAULT_CALL": "pread", "FAULT_ERRNO": str(errno.EIO), "FAULT_PATH": "train/000000.tar"}
+    two_parts, images = 2, 7  # of a sample that are read, and of an epoch
+    after = two_parts * (images + 2)  # in the second epoch
+    child = nursery.run(folder, "jobs/train.py", target("train"), **fault, FAULT_AFTER=str(after))
+    assert child.wait() == 1, child.printed
+    assert "train/000000.tar: sample 0000000" in child.error
+    assert "Input/output error" in child.error
+    assert child.leaves_nobody()
+    record = read_stage(RunPaths(folder / "runs/cars"), "train")
+    assert (record.state, record.error_class) == ("failed", "fault")  # so SLURM starts it again
+    assert ends_the_same(nursery, folder, undisturbed, "train")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_state_that_cannot_be_read_now_is_not_taken_for_damaged(
+    nursery: Nursery, at, undisturbed: Path, number: int
+) -> None:
+    folder = at("train")
+    run = RunPaths(folder / "runs/cars")
+    full = {"FAULT_CALL": "write", "FAULT_ERRNO": str(errno.ENOSPC), "FAULT_PATH": "epoch-0002"}
+    nursery.run(folder, "jobs/train.py", target("train"), **full)
+    older, newest = run.states().values()
+    fault = {"FAULT_CALL": "read", "FAULT_ERRNO": str(number), "FAULT_PATH": newest.name}
+    child = nursery.run(folder, "jobs/train.py", target("train"), **fault)
+    assert child.wait() == 1, child.printed
+    assert f"{newest.name}: {os.strerror(number)}" in child.error
+    assert "once it works again, the same command goes on" in child.error
+    assert older.name not in child.printed
+    assert read_stage(run, "train").error_class == "fault"
+    assert list(run.states().values()) == [older, newest]
+    assert ends_the_same(nursery, folder, undisturbed, "train")
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [("train", "manifest.json"), ("train", "index.npy"), ("test", "epoch-0001.safetensors")],
+)
+def test_what_cannot_be_read_now_is_not_taken_for_damaged(
+    nursery: Nursery, at, undisturbed: Path, stage: str, name: str
+) -> None:
+    folder = at(stage)
+    fault = {"FAULT_CALL": "read", "FAULT_ERRNO": str(errno.ESTALE), "FAULT_PATH": name}
+    child = nursery.run(folder, f"jobs/{stage}.py", target(stage), **fault)
+    assert child.wait() == 1, child.printed
+    assert f"{name}: Stale file handle: the disk or the file server fails" in child.error
+    assert ends_the_same(nursery, folder, undisturbed, stage)
+
+
+def test_the_record_of_samples_on_a_full_disk_is_named(
+    nursery: Nursery, at, undisturbed: Path
+) -> None:
+    folder = at("train")
+    settings = [target("train"), "train.record_samples=true"]
+    fault = {"FAULT_CALL": "write", "FAULT_ERRNO": str(errno.ENOSPC), "FAULT_PATH": "samples-rank0"}
+    child = nursery.run(folder, "jobs/train.py", *settings, **fault)
+    assert child.wait() == 2, child.printed
+    assert "logs/samples-rank0.jsonl: No space left on device; make room there" in child.error
+    assert nursery.run(folder, "jobs/train.py", *settings).wait() == 0
+    written = (folder / "runs/cars/logs/samples-rank0.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in written] == [0, 1, 2, 3]
+    assert ends_the_same(nursery, folder, undisturbed, "train")
