@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from cardamage.errors import RunError
-from cardamage.files import write_json
+from cardamage.files import naming, write_json
 from cardamage.locks import hold
 from cardamage.paths import STAGES, RunPaths
 from cardamage.processes import birth, is_alive, with_environment
@@ -91,10 +91,11 @@ def read_launch(run: RunPaths) -> LaunchRecord | None:
         RunError: the file is damaged.
     """
     try:
-        launch = LaunchRecord(**json.loads(run.launch.read_text(encoding="utf-8")))
+        with naming(run.launch):
+            launch = LaunchRecord(**json.loads(run.launch.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError):
+    except (IsADirectoryError, ValueError, TypeError):
         raise RunError(f"{run.launch} is damaged; delete it") from None
     return _with_present_jobs(run, launch) if launch.jobs else launch
 

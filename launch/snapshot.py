@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cardamage.errors import RunError
-from cardamage.files import write_json
+from cardamage.files import naming, write_json
 from cardamage.paths import RunPaths
 from cardamage.provenance import CODE, ORIGIN, git, git_state
 from cardamage.stages import now
@@ -205,7 +205,8 @@ def _copy(tree: Path, name: str, folder: Path, entries: Mapping[str, os.stat_res
         return f"link {target}"
     content = source.read_bytes()
     is_program = bool(source.stat().st_mode & 0o100)
-    copy.write_bytes(content)
+    with naming(Path(name)):
+        copy.write_bytes(content)
     if is_program:
         copy.chmod(copy.stat().st_mode | 0o111)
     return _content(content, is_program=is_program)

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cardamage.errors import ExitStatus
+from cardamage.files import naming
 from cardamage.paths import RunPaths
 from cardamage.processes import is_alive
 from cardamage.stages import StageRecord, now, read_stage, write_stage
@@ -69,7 +70,7 @@ class StageProcess:
         log = self._run.log(self._stage)
         started = now()
         self._display.start(self._stage)
-        with log.open("ab") as stream:
+        with naming(log), log.open("ab") as stream:
             header = f"=== {started} attempt {self._attempts_before + 1}: {self._command}\n"
             stream.write(header.encode())
             stream.flush()

@@ -1,13 +1,17 @@
 """submit on a real SLURM: what it queues, and what it refuses, then queueing nothing."""
 
+import errno
+import json
 import re
 import subprocess
 import sys
 
+import failing_disk
 import pytest
 from programs import ROOT, Program
 from submissions import ONE_NODE, TOY, TWO_NODES, jobs_of, run_of, wait_until_over
 
+from cardamage.paths import STAGES
 from cardamage.stages import read_stage
 
 pytestmark = pytest.mark.slurm
@@ -89,6 +93,37 @@ def test_a_run_that_slurm_works_for_is_not_taken_twice(submit: Program, slurm):
     assert slurm.jobs() == before
     line = submit.refuses("launch/submit.py", "toy.yaml", "--cluster", "local")
     assert jobs_of(run_of(submit))["pack"] in line
+
+
+def test_a_full_disk_leaves_nothing_queued_and_nothing_half_written(submit: Program, slurm):
+    library = failing_disk.build(submit.folder)
+    if library is None:
+        pytest.skip("builds a library with cc")
+    (submit.folder / "later.yaml").write_text(
+        "backend: slurm\nall_stages: {cpus_per_task: 1, time_minutes: 5, extra: {begin: now+60}}\n"
+    )
+    run, before = run_of(submit), slurm.jobs()
+    command = ("launch/submit.py", "toy.yaml", "--cluster", "later.yaml")
+    full = {"FAULT_CALL": "write", "FAULT_ERRNO": str(errno.ENOSPC), "LD_PRELOAD": str(library)}
+    for name, said in (
+        ("cardamage/errors.py", "the code cannot be copied to"),
+        ("config.yaml", "config.yaml: No space left on device; make room there"),
+        ("launch.json", "launch.json: No space left on device; make room there"),
+        ("train.sbatch", "slurm/train.sbatch: No space left on device; make room there"),
+    ):
+        line = submit.refuses(*command, **full, FAULT_PATH=name)
+        assert said in line
+        assert f"No space left on device: {name}" in line or "make room there" in line
+        assert slurm.jobs() == before
+        assert not list(submit.folder.rglob("*.part"))
+        if run.launch.exists():
+            assert json.loads(run.launch.read_text())["ended"]
+    (snapshot,) = run.code.iterdir()
+    assert (snapshot / "cardamage/errors.py").read_bytes() == (
+        ROOT / "cardamage/errors.py"
+    ).read_bytes()
+    submit.succeeds(*command)
+    assert list(jobs_of(run)) == list(STAGES)
 
 
 def test_slurm_is_the_default_where_it_is(submit: Program, slurm, monkeypatch: pytest.MonkeyPatch):
