@@ -84,6 +84,33 @@ def test_a_run_killed_twice_within_an_epoch_ends_with_the_same_bytes(toy, undist
     assert len(run.states()) == 2
 
 
+@pytest.mark.distributed
+def test_processes_whose_launcher_is_killed_work_to_the_end_and_keep_others_out(toy):
+    options = ("name=orphaned", "train.epochs=40", "train.save_steps=1")
+    run = RunPaths(toy.folder / "runs" / "orphaned")
+    toy.succeeds("jobs/pack.py", "toy.yaml", *options)
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    with subprocess.Popen(
+        [sys.executable, *launcher, str(toy.script("jobs/train.py")), "toy.yaml", *options],
+        cwd=toy.folder,
+        env={**toy.environment, "ACCELERATE_USE_CPU": "true"},
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        while newest(run) < 1:
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.kill()
+    record = read_stage(run, "train")
+    refused = toy.refuses("jobs/train.py", "toy.yaml", *options)
+    assert f"process {record.pid} on {record.host}" in refused
+    while read_stage(run, "train").state == "running":
+        assert Path(f"/proc/{record.pid}").exists()
+        time.sleep(0.02)
+    assert read_stage(run, "train").state == "done"
+    assert list(run.finished_checkpoints()) == list(range(1, 41))
+    assert len(run.metrics.read_text().splitlines()) == 1 + 40
+
+
 def consumed(run):
     """Keys by place in each global batch, from what every process wrote down of itself.
 
