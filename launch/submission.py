@@ -311,6 +311,7 @@ def _at_once(work: Callable[[T], None], items: Sequence[T]) -> None:
 
 
 def _write(job: BatchJob, profile: SlurmProfile) -> None:
+    job.script.parent.mkdir(parents=True, exist_ok=True)
     write_text(job.script, render(job, profile), flushed=False)  # SLURM has a copy in a moment
     for link, log in job.links().items():
         link.unlink(missing_ok=True)

@@ -225,7 +225,8 @@ def test_parts_of_the_checkpoints_are_tested_apart_and_then_collected(trained):
     more = ("toy.yaml", f"train.epochs={EPOCHS}")
     trained.succeeds("jobs/test.py", *more, "--part", "1/2")
     assert [epoch for epoch in (1, 2, 3) if run.test_counts("test", epoch).exists()] == [2]
-    assert read_stage(run, "test.1").output == {"split": "test", "checkpoints": 1}
+    output = read_stage(run, "test.1").output
+    assert output.items() >= {"split": "test", "checkpoints": 1}.items()
     assert read_stage(run, "test").state == "waiting"
     trained.succeeds("jobs/test.py", *more, "--part", "0/2")
     assert not run.test_table("test").exists()
