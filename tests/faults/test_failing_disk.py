@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from children import Nursery
-from conftest import ends_the_same, leftovers, target
+from stage_results import ends_the_same, leftovers, target
 
 from cardamage.paths import RunPaths
 from cardamage.stages import read_stage

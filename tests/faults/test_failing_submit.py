@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from children import Nursery
-from conftest import ends_the_same, leftovers
+from stage_results import ends_the_same, leftovers
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="builds a library with cc")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from children import Nursery
-from conftest import ends_the_same, leftovers, target
+from stage_results import ends_the_same, leftovers, target
 
 STEP_KIB = {"pack": 12, "train": 5120, "test": 4, "report": 160}
 """How much more room each attempt gets than the one before."""

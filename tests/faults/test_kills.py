@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from children import Nursery
-from conftest import ends_the_same, leftovers, results, target
+from stage_results import ends_the_same, leftovers, results, target
 
 from cardamage.paths import RunPaths
 from cardamage.predictions import SUMMARIES

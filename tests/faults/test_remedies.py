@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from children import Nursery
-from conftest import ends_the_same, run_stages, target
+from stage_results import ends_the_same, run_stages, target
 
 from cardamage.paths import RunPaths
 from cardamage.results import read_result

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from children import Nursery
-from conftest import ends_the_same, results, run_stages, target
+from stage_results import ends_the_same, results, run_stages, target
 
 
 @pytest.mark.parametrize(
