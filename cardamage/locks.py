@@ -226,9 +226,7 @@ def _write_new(path: Path, content: bytes) -> bool:
         return False
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(descriptor)
+            stream.write(content)  # not flushed to disk: a crash of the machine ends the holder too
     except OSError:
         path.unlink(missing_ok=True)
         raise

@@ -46,7 +46,7 @@ def write_provenance(run: RunPaths, found: dict[str, Any] | None = None) -> None
         found: what :func:`provenance` returned, to ask once for many runs; None asks now.
     """
     try:
-        write_json(run.provenance, found or provenance())
+        write_json(run.provenance, found or provenance(), flushed=False)
     except OSError as error:
         log.warning("%s could not be written: %s", run.provenance, error.strerror)
 

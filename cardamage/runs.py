@@ -45,8 +45,13 @@ def resolve(
     return experiment, run
 
 
-def open_run(run: RunPaths, experiment: Experiment) -> None:
+def open_run(run: RunPaths, experiment: Experiment, *, flushed: bool = True) -> None:
     """Make the run directory, or take up the one that is there, and write its ``config.yaml``.
+
+    Args:
+        run: the run.
+        experiment: its experiment.
+        flushed: as for :func:`cardamage.files.publish`.
 
     Raises:
         RunError: it cannot be written, or belongs to another config.
@@ -56,7 +61,7 @@ def open_run(run: RunPaths, experiment: Experiment) -> None:
     try:
         run.root.mkdir(parents=True, exist_ok=True)
         if not run.config.is_file() or run.config.read_text(encoding="utf-8") != text:
-            write_text(run.config, text)
+            write_text(run.config, text, flushed=flushed)
         run.logs.mkdir(exist_ok=True)
         _check_writable(run)
     except (*CLOSED, FileNotFoundError) as error:

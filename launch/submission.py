@@ -284,7 +284,8 @@ def _check_places(runs: Iterable[RunPaths]) -> None:
 def _open(plan: RunPlan, studies: Sequence[StudyPlan], found: dict[str, Any]) -> None:
     """Make the directory of a run, and say where it comes from, or the comparison of a study."""
     if all(study.study != plan.run for study in studies):
-        open_run(plan.run, plan.experiment)
+        # Should the machine crash before it is on disk, the same command writes it again.
+        open_run(plan.run, plan.experiment, flushed=False)
     write_provenance(plan.run, found)
 
 
