@@ -6,6 +6,7 @@ child runs the program as its own main program, to the very end of its interpret
 its own.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -13,13 +14,21 @@ import signal
 import sys
 
 import accelerate  # noqa: F401 - imported here once for all children
+import matplotlib.backends.backend_agg
 import matplotlib.figure  # noqa: F401
+import numpy.random  # noqa: F401
 import pycocotools.mask  # noqa: F401
 import torch
+import torch.distributed.tensor  # imported by the first step of an optimiser, with all of sympy
 
+from cardamage import evaluate, peers, predictions  # noqa: F401
+from cardamage.data import loader, pack  # noqa: F401
 from cardamage.report import comparison, run  # noqa: F401
+from cardamage.training import resume, saving, stopping  # noqa: F401
+from launch import local, preflight, profiles  # noqa: F401
 
 torch.set_num_threads(1)
+gc.freeze()  # no child has to look through a million objects when it ends
 print("ready", flush=True)
 program = None
 for line in sys.stdin:

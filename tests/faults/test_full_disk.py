@@ -10,7 +10,7 @@ import pytest
 from children import Nursery
 from stage_results import ends_the_same, leftovers, target
 
-STEP_KIB = {"pack": 12, "train": 5120, "test": 4, "report": 160}
+STEP_KIB = {"pack": 12, "train": 8192, "test": 4, "report": 160}
 """How much more room each attempt gets than the one before."""
 
 
