@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import failing_disk
 import pytest
@@ -95,8 +96,10 @@ def test_a_run_that_slurm_works_for_is_not_taken_twice(submit: Program, slurm):
     assert jobs_of(run_of(submit))["pack"] in line
 
 
-def test_a_full_disk_leaves_nothing_queued_and_nothing_half_written(submit: Program, slurm):
-    library = failing_disk.build(submit.folder)
+def test_a_full_disk_leaves_nothing_queued_and_nothing_half_written(
+    submit: Program, slurm, tmp_path: Path
+):
+    library = failing_disk.build(tmp_path)  # where no space is in the path
     if library is None:
         pytest.skip("builds a library with cc")
     (submit.folder / "later.yaml").write_text(
@@ -106,14 +109,13 @@ def test_a_full_disk_leaves_nothing_queued_and_nothing_half_written(submit: Prog
     command = ("launch/submit.py", "toy.yaml", "--cluster", "later.yaml")
     full = {"FAULT_CALL": "write", "FAULT_ERRNO": str(errno.ENOSPC), "LD_PRELOAD": str(library)}
     for name, said in (
-        ("cardamage/errors.py", "the code cannot be copied to"),
-        ("config.yaml", "config.yaml: No space left on device; make room there"),
+        ("cardamage/errors.py", "No space left on device: cardamage/errors.py"),
+        ("/.config.yaml", "toy/config.yaml: No space left on device; make room there"),
         ("launch.json", "launch.json: No space left on device; make room there"),
         ("train.sbatch", "slurm/train.sbatch: No space left on device; make room there"),
     ):
         line = submit.refuses(*command, **full, FAULT_PATH=name)
         assert said in line
-        assert f"No space left on device: {name}" in line or "make room there" in line
         assert slurm.jobs() == before
         assert not list(submit.folder.rglob("*.part"))
         if run.launch.exists():
