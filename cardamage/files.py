@@ -23,7 +23,7 @@ _PROBE_BYTES = 1 << 20
 
 
 @contextmanager
-def publish(path: Path, *, flushed: bool = True) -> Iterator[Path]:
+def publish(path: Path, *, flushed: bool = True, makes_folder: bool = True) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; on success flush it to disk and rename it.
 
     The folder is made when it is not there, but not the one around it: a run directory that has
@@ -35,6 +35,8 @@ def publish(path: Path, *, flushed: bool = True) -> Iterator[Path]:
         path: the file.
         flushed: whether it has to be there even if the machine crashes the next moment, which costs
             some milliseconds.
+        makes_folder: whether the folder is made; False for a file that lies in the run directory
+            itself and is written in the middle of a run.
 
     Raises:
         OSError: it cannot be written; the error names ``path``, also where a library that wrote
@@ -42,7 +44,8 @@ def publish(path: Path, *, flushed: bool = True) -> Iterator[Path]:
     """
     aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(exist_ok=True)
+        if makes_folder:
+            path.parent.mkdir(exist_ok=True)
         yield aside
         if flushed:
             _flush(aside)
@@ -132,21 +135,27 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def write_bytes(path: Path, content: bytes, *, flushed: bool = True) -> None:
+def write_bytes(
+    path: Path, content: bytes, *, flushed: bool = True, makes_folder: bool = True
+) -> None:
     """Publish ``content`` as ``path``."""
-    with publish(path, flushed=flushed) as aside:
+    with publish(path, flushed=flushed, makes_folder=makes_folder) as aside:
         aside.write_bytes(content)
 
 
-def write_text(path: Path, content: str, *, flushed: bool = True) -> None:
+def write_text(
+    path: Path, content: str, *, flushed: bool = True, makes_folder: bool = True
+) -> None:
     """Publish ``content`` as ``path``, in UTF-8."""
-    write_bytes(path, content.encode(), flushed=flushed)
+    write_bytes(path, content.encode(), flushed=flushed, makes_folder=makes_folder)
 
 
-def write_json(path: Path, content: Any, *, flushed: bool = True) -> None:
+def write_json(
+    path: Path, content: Any, *, flushed: bool = True, makes_folder: bool = True
+) -> None:
     """Publish ``content`` as indented JSON; NaN and infinity are refused with ValueError."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n", flushed=flushed)
+    write_text(path, text + "\n", flushed=flushed, makes_folder=makes_folder)
 
 
 def sha256_of(path: Path) -> str:

@@ -15,14 +15,17 @@ Row = Mapping[str, float | int | str]
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Publish ``rows``; the columns are the keys of the first row, in its order."""
+    """Publish ``rows``; the columns are the keys of the first row, in its order.
+
+    The folder has to be there: should the run directory have vanished, no other is begun.
+    """
     stream = io.StringIO()
     columns = list(rows[0]) if rows else []
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({key: _field(value) for key, value in row.items()})
-    write_text(path, stream.getvalue())
+    write_text(path, stream.getvalue(), makes_folder=False)
 
 
 def read_table(path: Path) -> list[dict[str, float | int | str]]:

@@ -228,10 +228,10 @@ def claim(run: RunPaths, launch: LaunchRecord, queue: Queue | None = None) -> No
         check_free(run, queue)
         run.cancel_request.unlink(missing_ok=True)
         # Should the machine crash now, there is no launcher either; and of 200 runs it is a second.
-        write_json(run.launch, asdict(launch), flushed=False)
+        write_json(run.launch, asdict(launch), flushed=False, makes_folder=False)
 
 
 def release(run: RunPaths, launch: LaunchRecord) -> None:
     """Say that a launch is done with a run."""
-    write_json(run.launch, asdict(replace(launch, ended=now())))
+    write_json(run.launch, asdict(replace(launch, ended=now())), makes_folder=False)
     run.cancel_request.unlink(missing_ok=True)

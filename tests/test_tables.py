@@ -9,7 +9,7 @@ from cardamage.tables import read_table, write_table
 
 
 def test_values_come_back_as_they_went_in(tmp_path):
-    path = tmp_path / "folder" / "scores.csv"
+    path = tmp_path / "scores.csv"
     rows = [
         {"epoch": 1, "checkpoint": "epoch-0001.safetensors", "dice": 0.1 + 0.2, "iou[a, b]": 1e-17},
         {"epoch": 2, "checkpoint": 'odd "name", with comma', "dice": 1.0, "iou[a, b]": 1 / 3},
