@@ -48,11 +48,13 @@ class Program:
             check=False,
         )
 
-    def distributed(self, processes: int, script: str, *args: object, **env: str) -> str:
-        """Run ``script`` in several processes on the CPU, which must succeed; return its log."""
+    def torchrun(
+        self, processes: int, script: str | Path, *args: object, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``script`` in several processes on the CPU, which must succeed."""
         launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
         result = subprocess.run(
-            [sys.executable, *launcher, str(self.script(script)), *map(str, args)],
+            [sys.executable, *launcher, str(self.script(str(script))), *map(str, args)],
             cwd=self.folder,
             env={**self.environment, "ACCELERATE_USE_CPU": "true", **env},
             capture_output=True,
@@ -61,7 +63,11 @@ class Program:
             check=False,
         )
         assert result.returncode == 0, result.stderr
-        return result.stderr
+        return result
+
+    def distributed(self, processes: int, script: str, *args: object, **env: str) -> str:
+        """The log of :meth:`torchrun`."""
+        return self.torchrun(processes, script, *args, **env).stderr
 
     def inside(self, script: str, *args: object) -> subprocess.CompletedProcess[str]:
         """Run ``script`` as its own main program, but in this process: torch is imported once."""

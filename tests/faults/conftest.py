@@ -1,6 +1,7 @@
 """What the tests of faults share: an experiment undisturbed, and the means to disturb it."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,18 @@ def undisturbed(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> P
     write_experiment(folder)
     run_stages(nursery, folder, *STAGES)
     return folder
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small file system of its own."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(where)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small file system")
+    yield where
+    subprocess.run(["umount", "--lazy", where], check=True)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,18 +11,6 @@ from stage_results import ends_the_same, leftovers, target
 
 STEP_KIB = {"pack": 12, "train": 8192, "test": 4, "report": 160}
 """How much more room each attempt gets than the one before."""
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small file system of its own."""
-    where = tmp_path / "disk"
-    where.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(where)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only root can mount a small file system")
-    yield where
-    subprocess.run(["umount", "--lazy", where], check=True)
 
 
 def leave_room(disk: Path, kib: int) -> None:

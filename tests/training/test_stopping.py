@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 from accelerate import Accelerator
@@ -83,16 +81,7 @@ accelerator.end_training()
 
 
 @pytest.mark.distributed
-def test_all_processes_stop_at_the_step_at_which_one_was_asked(tmp_path):
+def test_all_processes_stop_at_the_step_at_which_one_was_asked(program, tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    result = subprocess.run(
-        [sys.executable, *launcher, tmp_path / "program.py"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
+    result = program.torchrun(2, tmp_path / "program.py")
     assert sorted(result.stdout.splitlines()) == ["0 stops at 4", "1 stops at 4"]

@@ -1,9 +1,5 @@
 """The order in which gradients are added: settled before the first step of every start."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from accelerate import Accelerator
@@ -52,18 +48,9 @@ accelerator.end_training()
 
 
 @pytest.mark.distributed
-def test_a_step_after_a_resumption_on_three_processes_adds_as_it_would_have(tmp_path):
+def test_a_step_after_a_resumption_on_three_processes_adds_as_it_would_have(program, tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3")
-    result = subprocess.run(
-        [sys.executable, *launcher, tmp_path / "program.py"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
+    result = program.torchrun(3, tmp_path / "program.py")
     assert "equal: True" in result.stdout
 
 
