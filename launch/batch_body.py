@@ -57,7 +57,9 @@ resubmit() {  # where a job may not be requeued: submit it anew, and let those b
       }
       all != $2 { print $1, all }' |
     while read -r id needs; do scontrol update JobId="$id" Dependency="$needs"; done
-  for root in "$run" "${others[@]}"; do echo "$job $new" >> "$root/slurm/resubmitted"; done
+  for root in "$run" "${others[@]}"; do
+    mkdir -p "$root/slurm" && echo "$job $new" >> "$root/slurm/resubmitted"
+  done
   echo "resubmitted as job $new"
   exit 75
 }

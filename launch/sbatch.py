@@ -17,6 +17,7 @@ from typing import Any
 
 import submitit
 
+from cardamage.paths import RunPaths
 from launch.batch_body import Body, Work
 from launch.profiles import SlurmProfile, SlurmStage
 
@@ -82,25 +83,37 @@ class BatchJob:
         return len(self.works) > 1
 
     @property
-    def output(self) -> Path:
-        """Where it prints to; of an array, a link to each element's log, ``%a`` being its index."""
-        if self.is_array:
-            return self.folder / f"{self.label}-%a.log"
-        return log_of(self.works[0])
+    def output(self) -> str:
+        """Where it prints to, as SLURM's pattern; in an array ``%a`` is the index of an element."""
+        name = f"{self.works[0].stage}.log"
+        if not self.is_array:
+            return f"{_literal(self._logs(0))}/{name}"
+        if self._is_of_one_run:
+            return f"{_literal(self._logs(0))}/{self.stage}.%a.log"
+        return f"{_literal(self._link)}-%a/{name}"
 
     def links(self) -> dict[Path, Path]:
-        """The links that an array prints through, and the logs they lead to."""
-        if not self.is_array:
+        """The links by which each element of an array prints into its own run's folder of logs.
+
+        All stages of the same runs print through the same ones.
+        """
+        if not self.is_array or self._is_of_one_run:
             return {}
         return {
-            self.folder / f"{self.label}-{index}.log": log_of(work)
-            for index, work in enumerate(self.works)
+            self._link.with_name(f"{self._link.name}-{index}"): self._logs(index)
+            for index in range(len(self.works))
         }
 
+    @property
+    def _is_of_one_run(self) -> bool:
+        return len({work.run for work in self.works}) == 1
 
-def log_of(work: Work) -> Path:
-    """The log of what a job works for."""
-    return work.run / "logs" / f"{work.stage}.log"
+    @property
+    def _link(self) -> Path:
+        return self.folder / f"logs{self.label.removeprefix(self.stage)}"
+
+    def _logs(self, index: int) -> Path:
+        return RunPaths(self.works[index].run).logs
 
 
 class StageExecutor(submitit.SlurmExecutor):
@@ -122,7 +135,7 @@ def render(job: BatchJob, profile: SlurmProfile) -> str:
     directory = Path.cwd()
     more: dict[str, Any] = {
         **asked.extra,
-        "output": _pattern(job.output, is_array=job.is_array),
+        "output": job.output,
         "chdir": str(directory),
         "requeue": True,
         "kill-on-invalid-dep": "yes",
@@ -170,10 +183,8 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute leaves ".." in
 
 
-def _pattern(path: Path, *, is_array: bool) -> str:
-    """A path as SLURM's file name pattern."""
-    if is_array:
-        return str(path.parent).replace("%", "%%") + f"/{path.name}"
+def _literal(path: Path) -> str:
+    """A path as part of SLURM's file name patterns."""
     return str(path).replace("%", "%%")
 
 

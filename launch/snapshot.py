@@ -107,18 +107,27 @@ def share_snapshot(snapshot: Path, run: RunPaths) -> Path:
         _check_unchanged(link, _hash(snapshot))
         return link
     target = os.path.relpath(snapshot.resolve(), run.code.resolve())
-    aside = _beside(link)
     try:
         run.code.mkdir(parents=True, exist_ok=True)
-        if not link.is_symlink() or str(link.readlink()) != target:
-            aside.unlink(missing_ok=True)
-            aside.symlink_to(target, target_is_directory=True)
-            aside.replace(link)
+        try:
+            link.symlink_to(target, target_is_directory=True)
+        except FileExistsError:
+            _replace(link, target)
     except OSError as error:
         raise RunError(
             f"{link} cannot be made ({error.strerror}); choose another place with --runs-dir"
         ) from None
     return link
+
+
+def _replace(link: Path, target: str) -> None:
+    """Let a link lead elsewhere, so that there is one at any moment."""
+    if link.is_symlink() and str(link.readlink()) == target:
+        return
+    aside = _beside(link)
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(target, target_is_directory=True)
+    aside.replace(link)
 
 
 def _entries(tree: Path, run: Path) -> dict[str, os.stat_result]:

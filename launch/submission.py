@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from launch.standing import missing_stages
 
 T = TypeVar("T")
 
+_SLOW_S = 0.01  # for one run; a local disk takes less, a file server more
 _THREADS = 16
 _NODES_OWN = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - where runs must not be
 
@@ -206,8 +208,10 @@ def submit(
     try:
         for study in submission.studies:
             open_study(study.study, study.record)
-        _at_once(take, plans)
-        _at_once(lambda job: _write(job, submission.profile), batches.jobs)
+        _for_each(take, plans)
+        _for_each(lambda job: _write(job, submission.profile), batches.jobs)
+        links = {link: logs for job in batches.jobs for link, logs in job.links().items()}
+        _for_each(lambda link: _lead(*link), list(links.items()))
         for job in batches.jobs:
             submitted[job.label] = slurm.submit(
                 job.script, _dependency(job, submitted), _said_otherwise(job, submission.profile)
@@ -221,7 +225,7 @@ def submit(
                 release(run, record)
         raise
     ids = batches.ids(submitted)
-    _at_once(lambda one: release(one[0], replace(one[1], jobs=ids[one[0].root])), claimed)
+    _for_each(lambda one: release(one[0], replace(one[1], jobs=ids[one[0].root])), claimed)
     return ids
 
 
@@ -291,22 +295,28 @@ def _open(plan: RunPlan, studies: Sequence[StudyPlan], found: dict[str, Any]) ->
 
 def _prepare(run: RunPaths, stages: Iterable[str]) -> None:
     """Set the markers to ``waiting``, which they are where there is none, and count anew."""
-    run.slurm.mkdir(exist_ok=True)
-    run.logs.mkdir(exist_ok=True)
+    was_queued_before = run.slurm.is_dir()
     for stage in stages:
-        run.starts(stage).unlink(missing_ok=True)
+        if was_queued_before:
+            run.starts(stage).unlink(missing_ok=True)
         if run.stage(stage).is_file():
             write_stage(run, StageRecord(stage, attempts=read_stage(run, stage).attempts))
 
 
-def _at_once(work: Callable[[T], None], items: Sequence[T]) -> None:
-    """Do the same for many runs at a time: most of it is waiting for the disk.
+def _for_each(work: Callable[[T], None], items: Sequence[T]) -> None:
+    """Do the same for many runs, and where files are slow, for many at a time.
+
+    On a quick disk threads would mostly wait for each other.
 
     Raises:
         CardamageError: the first that failed; the others are done nevertheless.
     """
-    with ThreadPoolExecutor(_THREADS) as pool:
-        futures = [pool.submit(work, item) for item in items]
+    began = time.perf_counter()
+    with ThreadPoolExecutor(1) as pool:
+        futures = [pool.submit(work, item) for item in items[:1]]
+    is_slow = time.perf_counter() - began > _SLOW_S
+    with ThreadPoolExecutor(_THREADS if is_slow else 1) as pool:
+        futures += [pool.submit(work, item) for item in items[1:]]
     for future in futures:
         future.result()
 
@@ -314,6 +324,8 @@ def _at_once(work: Callable[[T], None], items: Sequence[T]) -> None:
 def _write(job: BatchJob, profile: SlurmProfile) -> None:
     job.script.parent.mkdir(parents=True, exist_ok=True)
     write_text(job.script, render(job, profile), flushed=False)  # SLURM has a copy in a moment
-    for link, log in job.links().items():
-        link.unlink(missing_ok=True)
-        link.symlink_to(log)
+
+
+def _lead(link: Path, logs: Path) -> None:
+    link.unlink(missing_ok=True)
+    link.symlink_to(logs)

@@ -59,7 +59,7 @@ def test_a_run_is_four_jobs_one_after_another(folder: Path):
     ]
     root = folder / "runs" / "cars"
     assert found.jobs[1].script == root / "slurm" / "train.sbatch"
-    assert found.jobs[1].output == root / "logs" / "train.log"
+    assert found.jobs[1].output == f"{root}/logs/train.log"
     ids = found.ids({"pack": "1", "train": "2", "test": "3", "report": "4"})
     assert ids == {root: {"pack": "1", "train": "2", "test": "3", "report": "4"}}
 

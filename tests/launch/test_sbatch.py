@@ -129,13 +129,13 @@ def test_elements_of_an_array_find_their_runs_and_logs(tmp_path: Path):
     array = replace(job(*runs), folder=tmp_path / "100% all")
     text = render(array, profile())
     assert options(text)["array"] == "0-1"
-    assert options(text)["output"] == f"{tmp_path}/100%% all/train-%a.log"
+    assert options(text)["output"] == f"{tmp_path}/100%% all/logs-%a/train.log"
     environment = {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "1"}
     found = run_body(text, tmp_path, 'printf "%s\\n" "$run" "$stage" "$job"', **environment)
     assert found.splitlines() == [str(runs[1]), "train", "12_1"]
     assert array.links() == {
-        tmp_path / "100% all" / "train-0.log": runs[0] / "logs" / "train.log",
-        tmp_path / "100% all" / "train-1.log": runs[1] / "logs" / "train.log",
+        tmp_path / "100% all" / "logs-0": runs[0] / "logs",
+        tmp_path / "100% all" / "logs-1": runs[1] / "logs",
     }
 
 
@@ -166,10 +166,11 @@ def test_parts_of_testing_have_markers_and_logs_of_their_own(tmp_path: Path):
     )
     parts = BatchJob("x", "test", works, tmp_path / "code", tmp_path / "slurm", "test-parts")
     text = render(parts, profile())
+    assert options(text)["output"] == f"{tmp_path}/logs/test.%a.log"
+    assert parts.links() == {}
     environment = {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "1"}
     assert run_body(text, tmp_path, "echo $stage", **environment) == "test.1\n"
     assert '"$code/jobs/test.py" "$run" --part "$SLURM_ARRAY_TASK_ID/2" &' in text
-    assert parts.links()[tmp_path / "slurm" / "test-parts-1.log"].name == "test.1.log"
 
 
 @pytest.mark.parametrize("runtime", ["apptainer", "pyxis"])
