@@ -63,9 +63,11 @@ def bare_s(scripts: Sequence[str]) -> tuple[float, list[str]]:
 def compare_on_slurm(runs: int, repeats: int) -> None:
     """Print what submitting so many runs takes, with `submit.py` and with `sbatch`."""
     times, bare_times, calls = [], [], 0
-    for _ in range(repeats + 1):
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
+    # One folder for all: for a minute ext4 is slow to make files where others were deleted.
+    with tempfile.TemporaryDirectory() as name:
+        for number in range(repeats + 1):
+            folder = Path(name, str(number))
+            folder.mkdir()
             (folder / "site.yaml").write_text(PROFILE)
             config = ROOT / "configs" / "smoke.yaml"
             if runs > 1:
