@@ -162,7 +162,7 @@ class SlurmProfile(Section):
 
     backend: Literal["slurm"]
     """What runs the stages."""
-    all_stages: dict[str, Any] = Field(default_factory=dict)
+    all_stages: SlurmStage = SlurmStage()
     """Keys that every stage has unless it says otherwise, such as the account."""
     pack: SlurmStage = SlurmStage()
     """Packing, on CPUs of one node."""
@@ -202,6 +202,10 @@ class SlurmProfile(Section):
         """Lay ``all_stages`` under every stage."""
         if not isinstance(values, dict) or not isinstance(values.get("all_stages"), dict):
             return values
+        try:
+            SlurmStage.model_validate(values["all_stages"])
+        except ValidationError:
+            return values  # refused once, under its own key, and not once a stage
         spread = dict(values)
         for stage in STAGES:
             own = values.get(stage) or {}

@@ -23,3 +23,12 @@ def test_the_watchdog_has_to_be_quicker_than_the_collectives(tmp_path: Path):
 
 def test_the_limit_is_the_one_that_training_sets():
     assert rendezvous.COLLECTIVE_S == COLLECTIVES_END_AFTER_MINUTES * 60
+
+
+def test_a_wrong_key_for_all_stages_is_named_where_it_stands(tmp_path: Path):
+    (tmp_path / "site.yaml").write_text("backend: slurm\nall_stages: {memory: 2}\n")
+    with pytest.raises(ConfigError) as error:
+        load_profile(str(tmp_path / "site.yaml"))
+    assert "all_stages.memory: unknown key" in str(error.value)
+    assert "mem_gb" in str(error.value)
+    assert "more)" not in str(error.value)
