@@ -15,11 +15,12 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+_UNKNOWN_KEY = "extra_forbidden"  # pydantic's name
 _LONGEST_VALUE = 60  # characters of a refused value that a message shows
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> str:
-    """The first complaint of a validation in one line, and how many more keys have one.
+    """One complaint of a validation in one line, and how many more keys have one.
 
     Args:
         error: what validating a config against ``root`` raised.
@@ -29,9 +30,11 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
     for complaint in error.errors(include_url=False):
         keys, _ = _locate(complaint["loc"], root)
         by_key.setdefault(".".join(keys), []).append(complaint)
+    # Of a required key that is misspelled, the spelling tells more than that it is missing.
+    chosen = min(by_key.values(), key=lambda complaints: complaints[0]["type"] != _UNKNOWN_KEY)
     # A value that fits no member of a union brings a complaint for each; the deepest is about the
     # member that was meant.
-    first = max(next(iter(by_key.values())), key=lambda complaint: len(complaint["loc"]))
+    first = max(chosen, key=lambda complaint: len(complaint["loc"]))
     more = f" (and {len(by_key) - 1} more)" if len(by_key) > 1 else ""
     return _in_words(first, root) + more
 
@@ -42,7 +45,7 @@ def _in_words(complaint: ErrorDetails, root: type[BaseModel]) -> str:
     where = ".".join(keys)
     field = section.model_fields.get(keys[-1]) if section else None
     match complaint["type"]:
-        case "extra_forbidden":
+        case kind if kind == _UNKNOWN_KEY:
             allowed = list(section.model_fields) if section else []
             text = f"unknown key{_nearest(keys[-1], allowed)}; allowed here: {', '.join(allowed)}"
         case "missing" if isinstance(location[-1], str):

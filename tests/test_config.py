@@ -113,6 +113,13 @@ def test_any_size_suits_torchvision_models():
         (MINIMAL + "test: \0\n", None),
         ("name: \xff\n".encode("latin1"), None),
         (MINIMAL.replace("model: {name: unet2}\n", ""), "model: this key is required"),
+        (
+            MINIMAL.replace("model: {", "modle: {"),
+            (
+                'modle: unknown key (did you mean "model"?); allowed here: name, seed, data, '
+                "model, continue_from, loss, optim, train, test (and 1 more)"
+            ),
+        ),
         (MINIMAL + "train: {epochs: 1_0}\n", 'train.epochs: must be a valid integer; it is "1_0"'),
         (MINIMAL + f"seed: {'9' * 5000}\n", None),
         (MINIMAL + "seed: " + "[" * 3000, None),
