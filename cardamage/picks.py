@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,8 @@ from cardamage.errors import ConfigError
 
 Choice = Literal["best", "last"] | int
 """A checkpoint of a run: the best on its validation split, the last, or that of an epoch."""
+
+_EPOCH = re.compile(r"0*[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,19 @@ def parse_pick(text: str) -> Pick:
     run, at, choice = text.rpartition("@")
     if not at:
         return Pick(text)
-    match choice:
+    if (checkpoint := parse_choice(choice)) is None:
+        raise ConfigError(
+            f'"{text}": "{choice}" is no checkpoint; write {run}@best, {run}@last, or an epoch '
+            f"from 1, as in {run}@3"
+        )
+    return Pick(run, checkpoint)
+
+
+def parse_choice(text: str) -> Choice | None:
+    """The checkpoint written as ``best``, ``last`` or an epoch from 1; None for anything else."""
+    match text:
         case "best" | "last":
-            return Pick(run, choice)
-        case _ if choice.isascii() and choice.isdecimal() and int(choice) >= 1:
-            return Pick(run, int(choice))
-    raise ConfigError(
-        f'"{text}": "{choice}" is no checkpoint; write {run}@best, {run}@last, or an epoch from 1, '
-        f"as in {run}@3"
-    )
+            return text
+        case _ if _EPOCH.fullmatch(text):
+            return int(text)
+    return None

@@ -16,6 +16,7 @@ from torch.nn import functional
 from cardamage.errors import CheckpointError, ConfigError
 from cardamage.evaluate import normalise
 from cardamage.paths import RunPaths
+from cardamage.picks import parse_choice
 from cardamage.selection import best_epoch
 from cardamage.tables import read_table
 
@@ -36,7 +37,7 @@ def choose_checkpoint(run: RunPaths, choice: str, select_by: str) -> tuple[int, 
         CheckpointError: the run has no such checkpoint.
         RunError: ``best`` is asked for and ``metrics.csv`` is missing or damaged.
     """
-    if choice not in ("best", "last") and not (choice.isdecimal() and int(choice) >= 1):
+    if (wanted := parse_choice(choice)) is None:
         raise ConfigError(
             f'--checkpoint "{choice}" is unknown; allowed: best, last, or an epoch from 1'
         )
@@ -46,7 +47,7 @@ def choose_checkpoint(run: RunPaths, choice: str, select_by: str) -> tuple[int, 
             f"{run.root} has no checkpoints; train it first: accelerate launch jobs/train.py "
             f"{run.root}"
         )
-    match choice:
+    match wanted:
         case "best":
             epoch = best_epoch(read_table(run.metrics), select_by)
             if epoch is None:
@@ -57,7 +58,7 @@ def choose_checkpoint(run: RunPaths, choice: str, select_by: str) -> tuple[int, 
         case "last":
             epoch = max(there)
         case _:
-            epoch = int(choice)
+            epoch = wanted
     if epoch not in there:
         raise CheckpointError(
             f"{run.root} has no checkpoint of epoch {epoch}; choose one of {_ranges(there)}"

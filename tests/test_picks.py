@@ -20,7 +20,9 @@ def test_picks_are_read_and_written_alike(text: str, pick: Pick):
     assert str(pick) == text
 
 
-@pytest.mark.parametrize("text", ["e6@", "e6@0", "e6@-1", "e6@first", "e6@1.5", "e6@²"])
+@pytest.mark.parametrize(
+    "text", ["e6@", "e6@0", "e6@-1", "e6@first", "e6@1.5", "e6@²", f"e6@{'9' * 5000}"]
+)
 def test_other_checkpoints_are_refused(text: str):
     with pytest.raises(ConfigError, match=r"is no checkpoint; write e6@best, e6@last, or an epoch"):
         parse_pick(text)
