@@ -100,6 +100,24 @@ def scores(
     return row
 
 
+def without_a_model(counts: NDArray[np.int64]) -> tuple[float, float]:
+    """What two answers score on a split that take no model: a score is worth what it is above them.
+
+    Args:
+        counts: int64 of shape (N, C, C), ``counts[n, t, p]`` as above; only the truth counts.
+
+    Returns:
+        ``accuracy`` of calling every pixel background, and ``dice_fg`` of calling every pixel
+        foreground; NaN where undefined. With a share f of foreground they are 1 - f and
+        2f / (1 + f).
+    """
+    true = counts.sum(axis=(0, 2), dtype=np.int64)
+    background, foreground = true[:1].sum(), true[1:].sum()
+    accuracy = _ratio(background, background + foreground)
+    dice_fg = _ratio(2 * foreground, 2 * foreground + background)
+    return float(accuracy), float(dice_fg if foreground else np.nan)
+
+
 def _foreground(
     counts: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

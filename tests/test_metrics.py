@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cardamage.config import SelectBy
-from cardamage.metrics import HEADLINES, dice_iou_per_image, scores
+from cardamage.metrics import HEADLINES, dice_iou_per_image, scores, without_a_model
 
 NAMES = ("background", "dent", "scratch")
 
@@ -178,3 +178,23 @@ def test_a_perfect_prediction_scores_1(truth):
 
 def test_the_best_epoch_may_be_chosen_by_any_headline_score():
     assert get_args(SelectBy) == HEADLINES
+
+
+@given(counts_of_splits)
+def test_answers_without_a_model_score_what_such_predictions_would(counts):
+    def answering(class_id: int):
+        answered = np.zeros_like(counts)
+        answered[:, :, class_id] = counts.sum(axis=2)
+        return scores(answered, np.zeros(len(counts)), names(counts))
+
+    accuracy, dice_fg = without_a_model(counts)
+    assert accuracy == pytest.approx(answering(0)["accuracy"], nan_ok=True)
+    if counts[:, 1:].any():
+        assert dice_fg == pytest.approx(answering(1)["dice_fg"])
+    else:
+        assert math.isnan(dice_fg)
+
+
+def test_answers_without_a_model_by_hand():
+    # of 40 pixels 11 are foreground
+    assert without_a_model(COUNTS) == pytest.approx((29 / 40, 22 / 51))

@@ -11,8 +11,10 @@ from typing import Literal
 import numpy as np
 
 from cardamage.config import SegNet
+from cardamage.metrics import scores, without_a_model
 from cardamage.report.results import RunResults
 from cardamage.report.wording import score, size
+from cardamage.results import TestResult
 from cardamage.selection import rule
 
 WIDE = 0.05
@@ -159,8 +161,10 @@ def _about_test(results: RunResults) -> Iterator[Notice]:
             f"The model predicts no foreground at all on these {counted}: every pixel is "
             f"background. Accuracy then only tells how much background there is.",
         )
-    elif unpredicted:
-        yield Notice("warning", f"The model never predicts {_listed(unpredicted)}.")
+    else:
+        if unpredicted:
+            yield Notice("warning", f"The model never predicts {_listed(unpredicted)}.")
+        yield from _beside_no_model(result)
     if missing:
         yield Notice(
             "warning",
@@ -173,6 +177,24 @@ def _about_test(results: RunResults) -> Iterator[Notice]:
             "note",
             f"{len(untested)} of {len(results.epochs)} epochs are not tested yet:",
             f"python jobs/test.py {_quoted(results)}",
+        )
+
+
+def _beside_no_model(result: TestResult) -> Iterator[Notice]:
+    all_background, all_foreground = without_a_model(result.counts)
+    scored = scores(result.counts, result.loss, result.class_names)
+    if scored["dice_fg"] <= all_foreground:
+        yield Notice(
+            "warning",
+            f"No better than a constant answer: calling every pixel foreground scores dice_fg "
+            f"{score(all_foreground)} on these images, and this checkpoint scores "
+            f"{score(scored['dice_fg'])}.",
+        )
+    if scored["accuracy"] <= all_background:
+        yield Notice(
+            "note",
+            f"Accuracy says little here: calling every pixel background scores "
+            f"{score(all_background)}, and this checkpoint scores {score(scored['accuracy'])}.",
         )
 
 

@@ -85,7 +85,11 @@ def test_few_images_are_told_with_the_width_of_the_interval(results):
 def test_many_images_and_a_narrow_interval_are_not_warned_of(results):
     sure = dataclasses.replace(
         results,
-        result=dataclasses.replace(results.result, counts=np.repeat(results.result.counts, 50, 0)),
+        result=dataclasses.replace(
+            results.result,
+            counts=np.repeat(results.result.counts, 50, 0),
+            loss=np.repeat(results.result.loss, 50),
+        ),
         intervals={results.best: {"dice": Estimate(0.5, 0.49, 0.51)}},
     )
 
@@ -105,6 +109,22 @@ def test_a_class_that_is_never_predicted_is_named(results):
     blind = dataclasses.replace(results, result=dataclasses.replace(results.result, counts=counts))
 
     assert "never predicts “dent”" in texts(blind, "warning")
+
+
+def test_a_model_that_is_no_better_than_a_constant_answer_is_told(results):
+    counts = np.zeros_like(results.result.counts)
+    counts[:, 0] = [60, 20, 0]
+    counts[:, 1] = [15, 5, 0]  # a fifth is foreground, and one in four is called so, anywhere
+    blind = dataclasses.replace(results, result=dataclasses.replace(results.result, counts=counts))
+
+    assert (
+        "calling every pixel foreground scores dice_fg 0.333 on these images, and this checkpoint "
+        "scores 0.222"
+    ) in texts(blind, "warning")
+    assert (
+        "calling every pixel background scores 0.800, and this checkpoint scores 0.650"
+    ) in texts(blind, "note")
+    assert "calling every pixel" not in texts(results)
 
 
 def test_a_class_the_split_lacks_is_named(results):
