@@ -144,3 +144,18 @@ def test_all_of_it_runs_at_toy_size(program: Program, monkeypatch: pytest.Monkey
         assert f"{label} stands for {asked}" in picked
     mended = Path(pages["softmax_repaired"]).with_name("summary.md").read_text()
     assert "its loss cannot fall below 0.744" in mended
+
+    # The small study takes up the runs of the same names, and its tables come out for the docs.
+    small = planned(FILE.with_name("study_small.yaml"), *TOY)
+    open_study(small.studies[0].study, small.studies[0].record)
+    assert [stage for _, stage in jobs_in_order(small)] == ["report"]
+    program.succeeds("docs/study/collect.py", "--into", "docs", "toy=runs/study_small")
+    assert {path.parent.name for path in Path("docs").glob("*/*/summary.md")} == {
+        comparison.name for comparison in small.studies[0].record.compare
+    }
+    assert Path("docs/toy/summary.md").is_file()
+    tables = [path.read_text() for path in Path("docs").rglob("summary.md")]
+    assert not any("pictures.png" in text for text in tables)
+    assert all("## Each class" in text for text in tables)
+    figures = {path.name for path in Path("docs").rglob("*.png")}
+    assert figures == {"scores.png", "validation.png", "tests.png"}
