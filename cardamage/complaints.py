@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Collection
-from difflib import get_close_matches
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+from cardamage.errors import did_you_mean
 
 _UNKNOWN_KEY = "extra_forbidden"  # pydantic's name
 _LONGEST_VALUE = 60  # characters of a refused value that a message shows
@@ -47,7 +47,9 @@ def _in_words(complaint: ErrorDetails, root: type[BaseModel]) -> str:
     match complaint["type"]:
         case kind if kind == _UNKNOWN_KEY:
             allowed = list(section.model_fields) if section else []
-            text = f"unknown key{_nearest(keys[-1], allowed)}; allowed here: {', '.join(allowed)}"
+            text = (
+                f"unknown key{did_you_mean(keys[-1], allowed)}; allowed here: {', '.join(allowed)}"
+            )
         case "missing" if isinstance(location[-1], str):
             text = "this key is required"
         case "union_tag_not_found":
@@ -88,12 +90,9 @@ def _wanted(kind: str, message: str, description: str | None) -> str:
 def _unknown(given: Any, expected: str) -> str:
     """Complain about a name that is none of ``expected``, as in ``'adam', 'adamw' or 'sgd'``."""
     names = [name.strip(" '") for name in expected.replace(" or ", ", ").split(",")]
-    return f"{_shown(given)} is unknown{_nearest(str(given), names)}; allowed: {', '.join(names)}"
-
-
-def _nearest(given: str, names: Collection[str]) -> str:
-    near = get_close_matches(given, names, n=1, cutoff=0.5)
-    return f' (did you mean "{near[0]}"?)' if near else ""
+    return (
+        f"{_shown(given)} is unknown{did_you_mean(str(given), names)}; allowed: {', '.join(names)}"
+    )
 
 
 def _shown(value: Any) -> str:

@@ -21,8 +21,9 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from difflib import get_close_matches
 from enum import IntEnum
 from types import FrameType
 from typing import NoReturn
@@ -109,6 +110,12 @@ _OF_THE_MACHINE = (
 
 CLOSED = (PermissionError, NotADirectoryError, FileExistsError)
 """What the system raises for a place that nothing can be written to, so that another has to do."""
+
+
+def did_you_mean(given: str, names: Collection[str]) -> str:
+    """What a message adds behind a name that is unknown: the nearest that is known, or nothing."""
+    near = get_close_matches(given, names, n=1, cutoff=0.5)
+    return f' (did you mean "{near[0]}"?)' if near else ""
 
 
 def of_storage(error: OSError) -> CardamageError | None:

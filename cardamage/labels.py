@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
-from cardamage.errors import DataError
+from cardamage.errors import DataError, did_you_mean
 
 BACKGROUND = "background"
 MAX_CLASSES = 255
@@ -108,9 +107,8 @@ def map_categories(
     class_of = {name: i for i, group in enumerate(classes.values(), start=1) for name in group}
     for name in (*class_of, *drop):
         if name not in names:
-            near = get_close_matches(name, names, n=1, cutoff=0.4)
-            hint = f' (did you mean "{near[0]}"?)' if near else ""
             key = "data.drop" if name in drop else "data.classes"
+            hint = did_you_mean(name, names)
             raise DataError(
                 f'{key} names "{name}", which the dataset does not have{hint}; '
                 f"its categories are: {', '.join(names)}"

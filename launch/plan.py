@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from cardamage import config
 from cardamage.config import Experiment
 from cardamage.continuation import has_begun, source_run
-from cardamage.errors import ConfigError, RunError
+from cardamage.errors import ConfigError, RunError, did_you_mean
 from cardamage.files import sha256_of
 from cardamage.paths import STAGES, RunPaths, StudyPaths
 from cardamage.runs import check_same_run, resolve
@@ -156,8 +155,7 @@ def choose_stages(names: str | None) -> tuple[str, ...]:
     chosen = [name.strip() for name in names.split(",") if name.strip()]
     for name in chosen:
         if name not in STAGES:
-            near = get_close_matches(name, STAGES, n=1, cutoff=0.5)
-            hint = f' (did you mean "{near[0]}"?)' if near else ""
+            hint = did_you_mean(name, STAGES)
             raise ConfigError(f'--stages: "{name}" is unknown{hint}; allowed: {", ".join(STAGES)}')
     if not chosen:
         raise ConfigError(f"--stages names no stage; allowed: {', '.join(STAGES)}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cardamage.complaints import explain
 from cardamage.config import Section
-from cardamage.errors import ConfigError
+from cardamage.errors import ConfigError, did_you_mean
 from cardamage.paths import STAGES
 from cardamage.yaml12 import read_mapping
 
@@ -234,11 +233,9 @@ def load_profile(name: str) -> Profile:
     path = Path(name) if name.endswith(".yaml") else PROFILES / f"{name}.yaml"
     if path.parent == PROFILES and not path.is_file():
         names = sorted(found.stem for found in PROFILES.glob("*.yaml"))
-        near = get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f' (did you mean "{near[0]}"?)' if near else ""
         raise ConfigError(
-            f'--cluster "{name}" is unknown{hint}; there are: {", ".join(names)}; '
-            f"or give the path of a profile that ends in .yaml"
+            f'--cluster "{name}" is unknown{did_you_mean(name, names)}; there are: '
+            f"{', '.join(names)}; or give the path of a profile that ends in .yaml"
         )
     values = read_mapping(path)
     schema: type[LocalProfile | SlurmProfile]

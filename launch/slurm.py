@@ -11,10 +11,9 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
-from cardamage.errors import CardamageError, ConfigError, UserError
+from cardamage.errors import CardamageError, ConfigError, UserError, did_you_mean
 from launch.environment import clean
 
 _TIMEOUT_S, _PING_S = 30, 10
@@ -108,8 +107,7 @@ def check_partition(site: Site, stage: str, partition: str | None, minutes: int)
     names = partition.split(",") if partition else []
     for name in names:
         if name not in site.partitions:
-            near = get_close_matches(name, site.partitions, n=1, cutoff=0.5)
-            hint = f' (did you mean "{near[0]}"?)' if near else ""
+            hint = did_you_mean(name, site.partitions)
             raise ConfigError(
                 f'{stage}.partition: "{name}" is unknown{hint}; there are: '
                 f"{', '.join(sorted(site.partitions))}"

@@ -19,7 +19,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from PIL import Image
 
 from cardamage.data.images import SWAPS_SIDES, decode_image, upright_turn
 from cardamage.data.source import MAX_FILE_BYTES, shown
-from cardamage.errors import ConfigError, DataError
+from cardamage.errors import ConfigError, DataError, did_you_mean
 from cardamage.labels import BACKGROUND
 from cardamage.plain_text import UNFIT_FOR_TEXT
 
@@ -274,8 +273,7 @@ def _whose(stem: str, photos: Sequence[Photo]) -> str:
     """What to do about a mask for ``stem``, which is no photo's name."""
     if same := [photo.name for photo in photos if photo.path.stem == stem]:
         return f'{" and ".join(same)} share the stem "{stem}"; put the ending into the name too'
-    near = get_close_matches(stem, [photo.name for photo in photos], n=1, cutoff=0.6)
-    hint = f' (did you mean "{near[0]}"?)' if near else ""
+    hint = did_you_mean(stem, [photo.name for photo in photos])
     return f'there is none called "{stem}"{hint}; add the image, or take the mask away'
 
 
