@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from PIL import Image
+
 HERE = Path(__file__).resolve().parent
 REPORT = HERE.parents[1] / "jobs" / "report.py"
 FIGURES = ("scores.png", "validation.png", "tests.png")
@@ -33,7 +35,8 @@ def collect(study: Path, folder: Path) -> int:
         (place / summary.name).write_text(text, encoding="utf-8")
         for figure in FIGURES:
             if (summary.parent / figure).is_file():
-                shutil.copyfile(summary.parent / figure, place / figure)
+                with Image.open(summary.parent / figure) as image:  # a third of the bytes
+                    image.convert("RGB").quantize(64).save(place / figure, optimize=True)
     return len(summaries)
 
 
