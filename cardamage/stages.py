@@ -214,7 +214,8 @@ def _ended(record: StageRecord, error: BaseException) -> StageRecord:
     text = " ".join(str(error).split()) or type(error).__name__
     ended = replace(record, ended=now(), error=text, state="failed")
     match error:
-        case Stopped() | KeyboardInterrupt():
+        # GeneratorExit: an interrupt between the marker and the first line of the body.
+        case Stopped() | KeyboardInterrupt() | GeneratorExit():
             ended = replace(ended, state="stopped")
             return replace(ended, exit_status=ExitStatus.STOPPED, error_class="stopped")
         case UserError():

@@ -29,6 +29,15 @@ def run(tmp_path: Path) -> RunPaths:
     return RunPaths(tmp_path / "run")
 
 
+def test_an_interrupt_between_the_marker_and_the_body_is_a_stop(run: RunPaths):
+    entered = running(run, "report")
+    entered.__enter__()
+    assert read_stage(run, "report").state == "running"
+    del entered  # as where an interrupt strikes before `with` has it: the body never begins
+    assert read_stage(run, "report").state == "stopped"
+    assert not run.lock("report").exists()
+
+
 def test_without_a_marker_a_stage_waits(run: RunPaths):
     assert read_stage(run, "train") == StageRecord("train", state="waiting", attempts=0)
 

@@ -84,8 +84,10 @@ run_program(main)
 DRIVER = '''\
 """Runs configs on fake stages: driver.py {stage: behaviour} CONFIG..."""
 
-import json, sys
+import json, signal, sys
 from pathlib import Path
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 
 from cardamage.console import console
 from cardamage.errors import run_program
