@@ -15,7 +15,6 @@ from pydantic_core import ErrorDetails
 
 from cardamage.errors import did_you_mean
 
-_UNKNOWN_KEY = "extra_forbidden"  # pydantic's name
 _LONGEST_VALUE = 60  # characters of a refused value that a message shows
 
 
@@ -31,7 +30,7 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
         keys, _ = _locate(complaint["loc"], root)
         by_key.setdefault(".".join(keys), []).append(complaint)
     # Of a required key that is misspelled, the spelling tells more than that it is missing.
-    chosen = min(by_key.values(), key=lambda complaints: complaints[0]["type"] != _UNKNOWN_KEY)
+    chosen = min(by_key.values(), key=lambda complaints: complaints[0]["type"] != "extra_forbidden")
     # A value that fits no member of a union brings a complaint for each; the deepest is about the
     # member that was meant.
     first = max(chosen, key=lambda complaint: len(complaint["loc"]))
@@ -45,7 +44,7 @@ def _in_words(complaint: ErrorDetails, root: type[BaseModel]) -> str:
     where = ".".join(keys)
     field = section.model_fields.get(keys[-1]) if section else None
     match complaint["type"]:
-        case kind if kind == _UNKNOWN_KEY:
+        case "extra_forbidden":
             allowed = list(section.model_fields) if section else []
             text = (
                 f"unknown key{did_you_mean(keys[-1], allowed)}; allowed here: {', '.join(allowed)}"

@@ -11,10 +11,9 @@ from typing import Literal
 import numpy as np
 
 from cardamage.config import SegNet
-from cardamage.metrics import scores, without_a_model
+from cardamage.metrics import without_a_model
 from cardamage.report.results import RunResults
 from cardamage.report.wording import score, size
-from cardamage.results import TestResult
 from cardamage.selection import rule
 
 WIDE = 0.05
@@ -164,7 +163,7 @@ def _about_test(results: RunResults) -> Iterator[Notice]:
     else:
         if unpredicted:
             yield Notice("warning", f"The model never predicts {_listed(unpredicted)}.")
-        yield from _beside_no_model(result)
+        yield from _beside_no_model(results)
     if missing:
         yield Notice(
             "warning",
@@ -180,21 +179,22 @@ def _about_test(results: RunResults) -> Iterator[Notice]:
         )
 
 
-def _beside_no_model(result: TestResult) -> Iterator[Notice]:
-    all_background, all_foreground = without_a_model(result.counts)
-    scored = scores(result.counts, result.loss, result.class_names)
-    if scored["dice_fg"] <= all_foreground:
+def _beside_no_model(results: RunResults) -> Iterator[Notice]:
+    all_background, all_foreground = without_a_model(results.result.counts)
+    scored = results.intervals[results.best]
+    dice_fg, accuracy = scored["dice_fg"].value, scored["accuracy"].value
+    if dice_fg <= all_foreground:
         yield Notice(
             "warning",
             f"No better than a constant answer: calling every pixel foreground scores dice_fg "
             f"{score(all_foreground)} on these images, and this checkpoint scores "
-            f"{score(scored['dice_fg'])}.",
+            f"{score(dice_fg)}.",
         )
-    if scored["accuracy"] <= all_background:
+    if accuracy <= all_background:
         yield Notice(
             "note",
             f"Accuracy says little here: calling every pixel background scores "
-            f"{score(all_background)}, and this checkpoint scores {score(scored['accuracy'])}.",
+            f"{score(all_background)}, and this checkpoint scores {score(accuracy)}.",
         )
 
 

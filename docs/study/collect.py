@@ -16,6 +16,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from cardamage.paths import StudyPaths
+from cardamage.studies import is_study
+
 HERE = Path(__file__).resolve().parent
 REPORT = HERE.parents[1] / "jobs" / "report.py"
 FIGURES = ("scores.png", "validation.png", "tests.png")
@@ -26,10 +29,11 @@ def collect(study: Path, folder: Path) -> int:
     """Copy what each comparison of a study shows; returns how many there are."""
     subprocess.run([sys.executable, REPORT, study], check=True)
     shutil.rmtree(folder, ignore_errors=True)
-    summaries = sorted((study / "report").glob("**/summary.md"))
+    report = StudyPaths(study).report
+    summaries = sorted(report.glob("**/summary.md"))
     for summary in summaries:
         # The comparison of all runs lies in the report itself.
-        place = folder / summary.parent.relative_to(study / "report")
+        place = folder / summary.parent.relative_to(report)
         place.mkdir(parents=True, exist_ok=True)
         text = PHOTOS.sub("", summary.read_text(encoding="utf-8"))
         (place / summary.name).write_text(text, encoding="utf-8")
@@ -49,8 +53,9 @@ def main() -> None:
     parser.add_argument("studies", nargs="+", metavar="NAME=STUDY", help="folder, and where from")
     arguments = parser.parse_args()
     for text in arguments.studies:
-        name, is_there, study = text.partition("=")
-        if not is_there or not (Path(study) / "study.json").is_file():
+        name, _, study = text.partition("=")
+        # The folder of that name is emptied, so it has to be one of its own.
+        if not re.fullmatch(r"\w[\w.-]*", name) or not is_study(Path(study)):
             parser.error(f"{text}: give it as NAME=STUDY, with the folder of a study that was run")
         print(f"{name}: {collect(Path(study), arguments.into / name)} comparisons")
 

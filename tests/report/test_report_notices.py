@@ -8,6 +8,7 @@ import pytest
 from finished_runs import make_run
 
 from cardamage import config
+from cardamage.metrics import scores
 from cardamage.report.notices import comparison_notices, run_notices
 from cardamage.report.results import load_run
 from cardamage.report.statistics import Estimate
@@ -85,12 +86,10 @@ def test_few_images_are_told_with_the_width_of_the_interval(results):
 def test_many_images_and_a_narrow_interval_are_not_warned_of(results):
     sure = dataclasses.replace(
         results,
-        result=dataclasses.replace(
-            results.result,
-            counts=np.repeat(results.result.counts, 50, 0),
-            loss=np.repeat(results.result.loss, 50),
-        ),
-        intervals={results.best: {"dice": Estimate(0.5, 0.49, 0.51)}},
+        result=dataclasses.replace(results.result, counts=np.repeat(results.result.counts, 50, 0)),
+        intervals={
+            results.best: results.intervals[results.best] | {"dice": Estimate(0.5, 0.49, 0.51)}
+        },
     )
 
     assert "uncertain" not in texts(sure)
@@ -115,7 +114,10 @@ def test_a_model_that_is_no_better_than_a_constant_answer_is_told(results):
     counts = np.zeros_like(results.result.counts)
     counts[:, 0] = [60, 20, 0]
     counts[:, 1] = [15, 5, 0]  # a fifth is foreground, and one in four is called so, anywhere
-    blind = dataclasses.replace(results, result=dataclasses.replace(results.result, counts=counts))
+    result = dataclasses.replace(results.result, counts=counts)
+    scored = scores(counts, result.loss, result.class_names)
+    intervals = {results.best: {n: Estimate(v, v - 0.01, v + 0.01) for n, v in scored.items()}}
+    blind = dataclasses.replace(results, result=result, intervals=intervals)
 
     assert (
         "calling every pixel foreground scores dice_fg 0.333 on these images, and this checkpoint "
