@@ -1,11 +1,12 @@
 # The commands of this project. Each makes its own virtualenv in .venv when there is none.
 #   make demo     pack, train, test and report a drawn dataset on this machine
+#   make quick    the tests that take seconds, for the daily loop
 #   make test     the tests; a real SLURM is installed and started for some (root on Debian)
 #   make test-slurm   only those on a real SLURM
 #   make lint     formatting, style, types, import direction
 #   make check    lint and test: what CI runs
 #   make drill    kill a small run a hundred times, and compare it with one left alone
-#   make schema   write configs/*.schema.json anew, after a change of cardamage/config.py or launch/study.py
+#   make schema   write configs/*.schema.json again, after a change of cardamage/config
 #   make clean    remove what can be made again; data/, runs/ and shards/ stay
 # Choose another interpreter with: make demo PYTHON=python3.12
 
@@ -15,7 +16,7 @@ INSTALLED := .venv/installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slurm lint check drill schema clean
+.PHONY: help demo quick test test-slurm lint check drill schema clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -31,8 +32,12 @@ demo: $(INSTALLED)
 	$(BIN)/python launch/submit.py configs/smoke.yaml --cluster local
 	@echo runs/smoke/report/index.html
 
+quick: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 -q -m "not slow and not distributed and not slurm" \
+	  --ignore tests/commands --ignore tests/faults --ignore tests/drill $(ARGS)
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 3 $(ARGS)
 
 test-slurm: $(INSTALLED)
 	$(BIN)/python -m pytest -m slurm $(ARGS)
@@ -46,12 +51,12 @@ lint: $(INSTALLED)
 check: lint test
 
 drill: $(INSTALLED)
-	$(BIN)/python jobs/drill.py --kills 100 $(ARGS)
+	$(BIN)/python -m benchmarks.drill.run --kills 100 $(ARGS)
 
 schema: $(INSTALLED)
-	$(BIN)/python -c 'from pathlib import Path; from cardamage import config, files; \
-	  from launch import study; \
-	  files.write_text(Path("configs/experiment.schema.json"), config.json_schema()); \
+	$(BIN)/python -c 'from pathlib import Path; from cardamage.config import loading, study; \
+	  from cardamage.system import files; \
+	  files.write_text(Path("configs/experiment.schema.json"), loading.json_schema()); \
 	  files.write_text(Path("configs/study.schema.json"), study.json_schema())'
 
 clean:

@@ -19,11 +19,11 @@ import torch
 import webdataset
 from machine import describe
 
-from cardamage.data.loader import load
-from cardamage.data.order import batch_at
-from cardamage.data.pack import pack
-from cardamage.data.shards import ShardReader
-from cardamage.data.synthetic import synthesize
+from cardamage.data.curation.synthetic import synthesize
+from cardamage.data.shards.loader import load
+from cardamage.data.shards.order import batch_at
+from cardamage.data.shards.pack import pack
+from cardamage.data.shards.reader import ShardReader
 
 CLASSES = {name: [name] for name in ("scratch", "dent", "broken lamp")}
 
@@ -81,7 +81,7 @@ def ours(reader: ShardReader, arguments: argparse.Namespace, workers: int) -> It
     """Sizes of this project's batches, in training's order."""
     size = arguments.batch_size
     requests = (batch_at(0, len(reader), size, step) for step in itertools.count())
-    for batch in load(reader, requests, workers=workers, horizontal_flip=0.5):
+    for batch in load(reader, requests, workers=workers):
         yield len(batch.images)
 
 

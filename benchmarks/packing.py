@@ -1,6 +1,6 @@
 """How fast packing is on one process and on all cores, and how much memory all of them hold.
 
-Packs an export of N records whose image files are links to a few photos of SOURCE (or to drawn
+Packs an export of N records whose image files are hard links to a few photos of SOURCE (or to drawn
 ones), so that a large dataset can be measured without one:
 
     python benchmarks/packing.py --images 50000 --processes 1 2
@@ -20,10 +20,10 @@ from pathlib import Path
 
 from machine import describe
 
-from cardamage.data.coco import read_export
-from cardamage.data.pack import pack
-from cardamage.data.synthetic import synthesize
-from cardamage.paths import SPLITS
+from cardamage.data.coco.export import read_export
+from cardamage.data.curation.synthetic import synthesize
+from cardamage.data.shards.pack import pack
+from cardamage.runs.paths import SPLITS
 
 
 def main() -> None:
@@ -100,7 +100,7 @@ def write_large_export(folder: Path, arguments: argparse.Namespace) -> Path:
             image = content["images"][number % len(content["images"])]
             suffix = Path(image["file_name"]).suffix
             name = f"photo-{number:07d}{suffix}"
-            (export / split / name).symlink_to((source / split / image["file_name"]).resolve())
+            (export / split / name).hardlink_to(source / split / image["file_name"])
             images.append({**image, "id": number, "file_name": name})
             annotations += [{**a, "image_id": number} for a in outlines.get(image["id"], [])]
         for number, annotation in enumerate(annotations):

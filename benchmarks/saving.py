@@ -20,20 +20,20 @@ import torch
 from accelerate import Accelerator
 from machine import describe
 
-from cardamage import config
-from cardamage.data.pack import pack
-from cardamage.data.shards import ShardReader
-from cardamage.data.synthetic import synthesize
-from cardamage.files import publish
+from cardamage.config import experiment as config
+from cardamage.config import loading
+from cardamage.data.curation.synthetic import synthesize
+from cardamage.data.shards.pack import pack
+from cardamage.data.shards.reader import ShardReader
+from cardamage.evaluation.confusion import Tally
 from cardamage.models import build_model
-from cardamage.paths import RunPaths
-from cardamage.tally import Tally
+from cardamage.runs.paths import RunPaths
+from cardamage.system.files import publish
 from cardamage.training.finite import FiniteCheck
 from cardamage.training.optim import build_optimizer
-from cardamage.training.plan import StepPlan
-from cardamage.training.resume import Training
 from cardamage.training.saving import Saver
-from cardamage.training.states import write_state
+from cardamage.training.state import Training, write_state
+from cardamage.training.steps import StepPlan
 from cardamage.training.stopping import StopRequests
 
 CLASSES = ("scratch", "dent", "broken lamp")
@@ -75,7 +75,7 @@ def measure(
     size = (32, 32)
     classes = {name: [name] for name in CLASSES}
     shards = pack(folder / "drawn", classes=classes, image_size=size, shards_dir=folder / "shards")
-    experiment = config.parse(
+    experiment = loading.parse(
         {
             "name": name,
             "data": {"source": "synthetic", "classes": list(CLASSES), "image_size": list(size)},

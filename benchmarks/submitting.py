@@ -4,7 +4,7 @@ With `--slurm` also `submit.py` beside bare calls of `sbatch` with the very scri
 for one experiment and for a sweep. The jobs are held and cancelled at once. On the cluster of the
 tests::
 
-    eval "$(python tests/slurm/cluster.py start)"
+    eval "$(python -m tests.helpers.cluster start)"
     python benchmarks/submitting.py --slurm
 """
 

@@ -10,25 +10,22 @@ The tree::
     │   ├── CheckpointError a checkpoint: missing, damaged, of another model
     │   └── StorageError    a disk: full, read-only, closed to this user; a folder that is gone
     ├── MachineFault        exit 1: the machine's doing, so another start may do
-    └── Stopped             exit 75: stopped on request after saving; the same command goes on
+    └── Stopped             exit 75: stopped on request after saving; the same command resumes
 
 A process that got nowhere for too long ends with 76: see :mod:`cardamage.training.watchdog`.
 """
 
-from __future__ import annotations
-
 import errno
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from enum import IntEnum
 from types import FrameType
 from typing import NoReturn
-
-from cardamage.plain_text import plain
 
 
 class ExitStatus(IntEnum):
@@ -84,29 +81,29 @@ class MachineFault(CardamageError):  # noqa: N818 - no error of this software
 
 
 class Stopped(CardamageError):  # noqa: N818 - not an error of anybody's
-    """The program was asked to stop, has saved, and will go on when started again."""
+    """The program was asked to stop, has saved, and resumes when started again."""
 
     exit_status = ExitStatus.STOPPED
 
 
 _STDERR = 2
-_GOES_ON = "then the same command goes on"
+_RESUMES = "then the same command resumes"
 _REMEDIES = {
-    errno.ENOSPC: f"make room there, {_GOES_ON}",
-    errno.EDQUOT: f"make room there or have the quota raised, {_GOES_ON}",
-    errno.EFBIG: f"raise the limit on the size of files (ulimit -f), {_GOES_ON}",
-    errno.EROFS: f"make that file system writable or choose another place, {_GOES_ON}",
-    errno.EACCES: f"give yourself the permission or choose another place, {_GOES_ON}",
-    errno.EPERM: f"give yourself the permission or choose another place, {_GOES_ON}",
-    errno.ENOENT: f"it or its folder is gone: bring it back, {_GOES_ON}",
+    errno.ENOSPC: f"make room there, {_RESUMES}",
+    errno.EDQUOT: f"make room there or have the quota raised, {_RESUMES}",
+    errno.EFBIG: f"raise the limit on the size of files (ulimit -f), {_RESUMES}",
+    errno.EROFS: f"make that file system writable or choose another place, {_RESUMES}",
+    errno.EACCES: f"give yourself the permission or choose another place, {_RESUMES}",
+    errno.EPERM: f"give yourself the permission or choose another place, {_RESUMES}",
+    errno.ENOENT: f"it or its folder is gone: bring it back, {_RESUMES}",
     errno.ENOTDIR: "a part of that path is no folder: choose another place",
+    errno.EEXIST: "a file is where a folder should be: remove it, or choose another place",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 _OF_THE_MACHINE = (
     *(errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.EREMOTEIO, errno.ENOTCONN),
     *(errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EUCLEAN),
 )
-
 
 CLOSED = (PermissionError, NotADirectoryError, FileExistsError)
 """What the system raises for a place that nothing can be written to, so that another has to do."""
@@ -126,7 +123,7 @@ def of_storage(error: OSError) -> CardamageError | None:
     if error.errno in _OF_THE_MACHINE:
         return MachineFault(
             f"{where}: {reason}: the disk or the file server fails; once it works again, the same "
-            f"command goes on"
+            f"command resumes"
         )
     remedy = _REMEDIES.get(error.errno or 0)
     return StorageError(f"{where}: {reason}; {remedy}") if remedy else None
@@ -137,9 +134,8 @@ def run_program(main: Callable[[], None]) -> NoReturn:
 
     A :class:`CardamageError` prints as one line on standard error, without a traceback; an
     interrupt from the keyboard ends with :attr:`ExitStatus.STOPPED`, and so does SIGTERM; a second
-    interrupt from the keyboard ends it at once, whatever it is cleaning up. A full or failing disk
-    prints as one line as well. Anything else is a defect and keeps its traceback, so that it can be
-    reported.
+    one from the keyboard ends it at once, whatever it is cleaning up. A full or failing disk prints
+    as one line as well. Anything else is a defect and keeps its traceback.
     """
     try:
         # A shell's background jobs ignore SIGINT; SLURM announces the end of a job by SIGUSR2.
@@ -158,7 +154,7 @@ def run_program(main: Callable[[], None]) -> NoReturn:
             raise
         _end(known)
     except KeyboardInterrupt:
-        _say("stopped: interrupted; the same command goes on")
+        _say("stopped: interrupted; the same command resumes")
         sys.exit(ExitStatus.STOPPED)
     sys.exit(ExitStatus.DONE)
 
@@ -199,5 +195,38 @@ def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - 
 
 def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - as above
     with suppress(OSError):
-        os.write(_STDERR, b"stopped: ended at once; the same command goes on\n")
+        os.write(_STDERR, b"stopped: ended at once; the same command resumes\n")
     os._exit(ExitStatus.STOPPED)
+
+
+UNFIT_FOR_TEXT = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Characters that command a terminal, break a line, turn text around, or are not in UTF-8."""
+
+
+def plain(text: str) -> str:
+    r"""``text`` with every character of :data:`UNFIT_FOR_TEXT` as an escape, such as ``\x1b``."""
+    return UNFIT_FOR_TEXT.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def shown(value: object) -> str:
+    """``value`` quoted for a message: on one line, and not longer than 100 characters."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:60]}...{text[-30:]}"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Ascending numbers in few words: ``1-4, 7``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ", ".join("-".join(map(str, bounds)) for bounds in runs)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: ``1 epoch``, ``3 epochs``."""
+    return f"1 {noun}" if number == 1 else f"{number} {noun}s"

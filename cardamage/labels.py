@@ -3,13 +3,6 @@
 Id 0 is the background; the classes of the config follow as 1, 2, ... in their order.
 """
 
-from __future__ import annotations
-
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-
-from cardamage.errors import DataError, did_you_mean
-
 BACKGROUND = "background"
 MAX_CLASSES = 255
 """Ids are stored in 8-bit grey PNGs, and 0 is the background."""
@@ -45,15 +38,6 @@ _COLOURS = (
 )
 
 
-@dataclass(frozen=True)
-class Category:
-    """A category of a COCO export."""
-
-    id: int
-    name: str
-    supercategory: str = "none"
-
-
 def colour(class_id: int) -> tuple[int, int, int]:
     """RGB, 0..255, of a class id; ids beyond the table get evenly turned hues."""
     if class_id < len(_COLOURS):
@@ -70,59 +54,3 @@ def colour(class_id: int) -> tuple[int, int, int]:
         (rising, 40, 220),
         (220, 40, falling),
     )[sector]
-
-
-def unused_roots(categories: Sequence[Category], used: Collection[int]) -> list[Category]:
-    """Roots of the category tree that no annotation uses, such as Roboflow's id 0.
-
-    A root is a category that is some other category's ``supercategory``.
-
-    Args:
-        categories: all categories of the export.
-        used: the category ids that occur in the annotations of any split.
-    """
-    parents = {category.supercategory for category in categories if category.supercategory}
-    return [c for c in categories if c.name in parents and c.id not in used]
-
-
-def map_categories(
-    categories: Sequence[Category],
-    used: Collection[int],
-    classes: Mapping[str, Sequence[str]],
-    drop: Sequence[str] = (),
-) -> dict[int, int]:
-    """Class id of each category id; a category left as background maps to 0.
-
-    Args:
-        categories: the categories of the export.
-        used: the category ids that occur in annotations.
-        classes: category names of each class, in the order of the class ids.
-        drop: category names that stay background.
-
-    Raises:
-        DataError: a class names a category that the dataset lacks, or the dataset has a category
-            that no class and no ``drop`` names (an unused root apart).
-    """
-    names = sorted({category.name for category in categories})
-    class_of = {name: i for i, group in enumerate(classes.values(), start=1) for name in group}
-    for name in (*class_of, *drop):
-        if name not in names:
-            key = "data.drop" if name in drop else "data.classes"
-            hint = did_you_mean(name, names)
-            raise DataError(
-                f'{key} names "{name}", which the dataset does not have{hint}; '
-                f"its categories are: {', '.join(names)}"
-            )
-    roots = {category.id for category in unused_roots(categories, used)}
-    mapping = {}
-    for category in categories:
-        if category.name in class_of:
-            mapping[category.id] = class_of[category.name]
-        elif category.name in drop or category.id in roots:
-            mapping[category.id] = 0
-        else:
-            raise DataError(
-                f'the dataset has a category "{category.name}" that data.classes does not name; '
-                f"add it to a class, or list it under data.drop to leave it as background"
-            )
-    return mapping

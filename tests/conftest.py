@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
-from programs import Program
+
+from tests.helpers.programs import Program
 
 os.environ["CARDAMAGE_CLUSTER"] = "local"  # also where the machine has a SLURM
 settings.register_profile("on a busy machine", deadline=None)

@@ -70,7 +70,7 @@ def test_asked_to_stop_also_where_a_shell_started_it_in_the_background(number: s
     finally:
         signal.signal(signal.SIGINT, before)
     assert result.returncode == 75
-    assert result.stderr == "stopped: interrupted; the same command goes on\n"
+    assert result.stderr == "stopped: interrupted; the same command resumes\n"
 
 
 def test_asked_to_stop_twice_it_still_cleans_up():

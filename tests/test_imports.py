@@ -4,7 +4,6 @@ The import direction itself is checked by ``lint-imports``, which reads the code
 inside other packages; here the code runs.
 """
 
-import ast
 import json
 import subprocess
 import sys
@@ -12,18 +11,22 @@ from pathlib import Path
 
 import pytest
 
+from cardamage import cli
+
 ROOT = Path(__file__).parents[1]
 LAUNCH = sorted(
-    f"launch.{path.stem}" for path in (ROOT / "launch").glob("*.py") if path.stem != "__init__"
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "cardamage" / "launch").rglob("*.py")
+    if path.stem != "__init__"
 )
 TORCH_FREE = [
-    "cardamage.drawing",
-    "cardamage.metrics",
-    "cardamage.results",
+    "cardamage.data.drawing",
+    "cardamage.evaluation.metrics",
+    "cardamage.evaluation.results",
     *sorted(
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for folder in ("data", "report")
-        for path in (ROOT / "cardamage" / folder).glob("*.py")
+        for path in (ROOT / "cardamage" / folder).rglob("*.py")
         if path.stem not in ("__init__", "loader")
     ),
 ]
@@ -54,22 +57,21 @@ def test_data_preparation_and_report_do_without_torch():
     assert imported_by(TORCH_FREE) & {"torch", "torchvision", "accelerate"} == set()
 
 
-@pytest.mark.parametrize("module", ["cardamage.config", "cardamage.runs", "cardamage.stages"])
+@pytest.mark.parametrize(
+    "module", ["cardamage.config.experiment", "cardamage.runs.directory", "cardamage.runs.stages"]
+)
 def test_config_needs_no_numpy(module: str):
     assert "numpy" not in imported_by([module])
 
 
-@pytest.mark.parametrize("program", sorted((ROOT / "jobs").glob("*.py")), ids=lambda p: p.name)
-def test_job_does_nothing_when_imported(program: Path):
-    """Each job keeps its work under ``if __name__ == "__main__"``; spawned workers import it."""
-    if program.stem == "__init__":
-        return
-    body = ast.parse(program.read_text()).body
-    first = "if __name__ == '__main__':\n    "  # what cannot wait until after the imports
-    firsts = {f"{first}{line}" for line in ("hold_usr2()", "os.environ['OMP_NUM_THREADS'] = '1'")}
-    body = [statement for statement in body if ast.unparse(statement) not in firsts]
-    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
-    for statement in body[1:-1]:
-        docstring = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-        assert isinstance(statement, kinds) or docstring, ast.unparse(statement)
-    assert ast.unparse(body[-1]) == "if __name__ == '__main__':\n    run_program(main)"
+@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
+def test_help_imports_neither_torch_nor_numpy(command: str):
+    program = (
+        "import atexit, sys; from cardamage import cli; "
+        "atexit.register(lambda: print(sorted({'torch', 'numpy'} & set(sys.modules)))); "
+        f"cli.main(['{command}', '--help'])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert result.stdout.splitlines()[-1] == "[]"

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from cardamage.errors import CheckpointError, RunError
-from cardamage.results import read_result
+from cardamage.evaluation.results import read_result
 from cardamage.training.checkpoint import load_checkpoint
-from cardamage.training.states import read_state
+from cardamage.training.state import read_state
 
 
 class Trap:

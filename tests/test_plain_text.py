@@ -2,8 +2,7 @@
 
 import pytest
 
-from cardamage.errors import CardamageError, DataError
-from cardamage.plain_text import UNFIT_FOR_TEXT, plain
+from cardamage.errors import UNFIT_FOR_TEXT, CardamageError, DataError, plain
 
 ESCAPED = [
     ("two\nlines", r"two\nlines"),

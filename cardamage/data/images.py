@@ -1,18 +1,32 @@
 """Decoding photos, whoever made them, and resizing images and masks so that they stay aligned."""
 
-from __future__ import annotations
-
 import io
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cardamage.data.source import MAX_PIXELS
 from cardamage.errors import DataError
+
+MAX_PIXELS = 200_000_000
+"""A larger image is refused: no camera makes one, and a decompression bomb would."""
+
+MAX_SIDE = 65_535
+"""A longer image is refused: no JPEG can be, and painting takes time by the side too."""
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """What counts as a photo, by Pillow's names. Not all Pillow knows: for EPS it starts a program."""
+
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+# Bits that decode to something, also behind each of the restart markers that may be waited for.
+_FILLERS = [
+    b"".join(bits + bytes([0xFF, 0xD0 + number]) for number in range(8)) + bits
+    for bits in (bytes(range(0x55, 0xD5, 3)), bytes(range(0xD5, 0x55, -3)))
+]
+
+LEAVE_OUT = "replace it, or leave it out with data.skip_broken: true"
+"""What to do about a broken image of a dataset."""
 
 _ORIENTATION = 0x0112  # EXIF tag
 _UPRIGHT = {
@@ -28,35 +42,60 @@ SWAPS_SIDES = {_UPRIGHT[value] for value in (5, 6, 7, 8)}
 """The turns that make a wide image a tall one."""
 
 
-def decode_image(content: bytes, *, size: tuple[int, int] | None = None, name: str) -> Image.Image:
+def decode_image(
+    content: bytes,
+    *,
+    size: tuple[int, int] | None = None,
+    name: str,
+    remedy: str = "replace or remove it",
+) -> Image.Image:
     """Decode a photo of any of :data:`FORMATS` into 8-bit RGB.
 
-    16-bit grey is scaled to 8 bits; transparent pixels are laid over white, as viewers show them;
-    of an animation the first frame counts. The EXIF orientation is applied, since people annotate
-    what they see; where annotations give a size that only the image as stored has, it is not.
+    ``name`` and ``remedy`` are for errors.
 
-    Args:
-        content: the file.
-        size: width and height in pixels that the annotations give; None takes any size.
-        name: what to call the image in an error.
+    16-bit grey is scaled to 8 bits, and so are floats from 0 to 1; transparent pixels are laid over
+    white, as viewers show them; of an animation the first frame counts; a JPEG may lack its end
+    marker. The EXIF orientation is applied, since people annotate what they see; where annotations
+    give a ``size``, width and height in pixels, that only the image as stored has, it is not.
 
     Raises:
         DataError: the image is broken, cut short, of another size or of too many pixels.
     """
-    # Pillow refuses at twice this value; between the two we refuse ourselves.
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            turn = _turn_upright(image, size, name)
-            colours = _to_rgb(image)
+        turn, colours = _decoded(content, size, name)
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on broken bytes
-        why = " ".join(str(error).split()) or type(error).__name__
-        if "cannot identify" in why:
-            why = f"it is none of {', '.join(FORMATS)}"
-        raise DataError(f"{name} cannot be decoded ({why}); replace or remove it") from error
+        whole = None
+        with suppress(Exception):
+            whole = _decoded(_ended(content), size, name)
+        if whole is None:
+            raise _undecodable(name, error, remedy) from error
+        turn, colours = whole
     return colours.transpose(turn) if turn is not None else colours
+
+
+def upright_size(content: bytes, name: str) -> tuple[int, int]:
+    """Width and height in pixels of a photo as :func:`decode_image` gives it, from its header.
+
+    Raises:
+        DataError: it is no photo, or has too many pixels.
+    """
+    try:
+        with _opened(content) as image:
+            turned = _turn_upright(image, None, name) in SWAPS_SIDES
+            return (image.height, image.width) if turned else image.size
+    except DataError:
+        raise
+    except Exception as error:
+        raise _undecodable(name, error, LEAVE_OUT) from error
+
+
+def encoded(image: Image.Image, kind: str, **options: int) -> bytes:
+    """The file of an image, of a kind and with options as Pillow names them."""
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
 
 
 def orientation(image: Image.Image) -> int:
@@ -83,18 +122,60 @@ def resize_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 def resize_mask(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize class ids to (height, width): each pixel takes the class under its centre.
 
-    Pixel centres are aligned as in :func:`resize_image`: the centre of output pixel i lies at
-    (i + 1/2) * old / new. In whole numbers, so that no rounding moves a pixel.
-
-    Args:
-        mask: uint8 of shape (H, W).
-        size: height and width of the result.
+    Pixel centres are aligned as in :func:`resize_image`; see :func:`sampled`.
     """
-    height, width = size
-    rows = (2 * np.arange(height) + 1) * mask.shape[0] // (2 * height)
-    columns = (2 * np.arange(width) + 1) * mask.shape[1] // (2 * width)
+    rows, columns = (sampled(*sides) for sides in zip(mask.shape, size, strict=True))
     resized: NDArray[np.uint8] = mask[rows[:, None], columns]
     return resized
+
+
+def sampled(old: int, new: int) -> NDArray[np.int64]:
+    """Which of ``old`` pixels in a row each of ``new`` shows: that under its centre, int64 (new,).
+
+    The centre of pixel i lies at (i + 1/2) * old / new. In whole numbers, so that no rounding moves
+    a pixel.
+    """
+    return (2 * np.arange(new) + 1) * old // (2 * new)
+
+
+def _decoded(
+    content: bytes, size: tuple[int, int] | None, name: str
+) -> tuple[Image.Transpose | None, Image.Image]:
+    """What turns a photo as its annotations see it, and the photo as it is stored, RGB."""
+    with _opened(content) as image:
+        return _turn_upright(image, size, name), _to_rgb(image)
+
+
+def _ended(content: bytes) -> bytes:
+    """A JPEG with an end marker, where that is all it lacks.
+
+    Raises:
+        ValueError: it is no JPEG, or lacks pixels as well: then what is put before the marker shows
+            in the picture, whereas behind complete data it is passed over.
+    """
+    if not content.startswith(_JPEG_START):
+        raise ValueError("no JPEG")
+    content = content.removesuffix(_JPEG_END[:1])
+    pictures = set()
+    for filler in (b"", *_FILLERS):
+        with _opened(content + filler + _JPEG_END) as image:
+            pictures.add(image.tobytes())
+    if len(pictures) > 1:
+        raise ValueError("cut short")
+    return content + _JPEG_END
+
+
+def _opened(content: bytes) -> Image.Image:
+    # Pillow refuses at twice this value; between the two we refuse ourselves.
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    return Image.open(io.BytesIO(content), formats=FORMATS)
+
+
+def _undecodable(name: str, error: Exception, remedy: str) -> DataError:
+    why = " ".join(str(error).split()) or type(error).__name__
+    if "cannot identify" in why:
+        why = f"it is none of {', '.join(FORMATS)}"
+    return DataError(f"{name} cannot be decoded ({why}); {remedy}")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -104,6 +185,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         values += 128
         values //= 257
         return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+    if image.mode == "F":  # from 0 to 1, or from 0 to 255
+        numbers = np.nan_to_num(np.asarray(image))
+        numbers = np.clip(numbers * 255 if numbers.max() <= 1 else numbers, 0, 255)
+        return Image.fromarray(numbers.round().astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         pixels = image.convert("RGBA")
         white = Image.new("RGBA", pixels.size, (255, 255, 255, 255))
@@ -119,12 +204,17 @@ def _turn_upright(
     if width * height > MAX_PIXELS:
         raise DataError(
             f"{name} has {width}x{height} pixels, and at most {MAX_PIXELS // 1_000_000} megapixels "
-            f"are read; make it smaller or remove it"
+            f"are read; make it smaller"
         )
     turn = upright_turn(image)
     upright = (height, width) if turn in SWAPS_SIDES else (width, height)
     if size is None or size == upright:
         return turn
+    if size == (height, width):
+        raise DataError(
+            f"{name} has {width}x{height} pixels, but its annotations give {size[0]}x{size[1]}; "
+            f"swap width and height in the annotation file"
+        )
     if size != (width, height):
         raise DataError(
             f"{name} has {width}x{height} pixels, but its annotations give {size[0]}x{size[1]}; "

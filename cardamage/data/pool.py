@@ -3,40 +3,41 @@
 Processes are spawned, not forked: a fork would copy the locks of whatever threads the caller has.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from multiprocessing.synchronize import Event
+from typing import TypeVar
 
 from cardamage.errors import MachineFault
-from cardamage.processes import count_cores
+from cardamage.system.processes import count_cores
 
 Result = TypeVar("Result")
 
 _NOT_THEIRS = (signal.SIGINT, signal.SIGUSR2)
 
+_unwanted: Event | None = None
+"""In a process of a pool: set when nobody waits for its results any more."""
 
-def spawned_pool(
-    workers: int, initializer: Callable[..., None] | None = None, initargs: tuple[Any, ...] = ()
-) -> ProcessPoolExecutor:
+
+def spawned_pool(workers: int, unwanted: Event | None = None) -> ProcessPoolExecutor:
     """A pool of spawned processes; give it tasks within :func:`interrupts_held`.
 
-    Args:
-        workers: how many processes.
-        initializer: called in each of them when it starts, with ``initargs``.
-        initargs: may hold what processes share, made in the context ``spawn``.
+    ``unwanted`` is set when nobody waits for results any more; see :func:`stop_if_unwanted`.
     """
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(
-        workers, context, initializer=_initialize, initargs=(initializer, initargs)
-    )
+    return ProcessPoolExecutor(workers, context, initializer=_initialize, initargs=(unwanted,))
+
+
+def stop_if_unwanted() -> None:
+    """End this task if the caller of :func:`results_of` has stopped; for tasks of many steps."""
+    if _unwanted and _unwanted.is_set():
+        raise _UnwantedError
 
 
 @contextmanager
@@ -51,8 +52,8 @@ def interrupts_held() -> Iterator[None]:
 
 def results_of(
     tasks: Sequence[Callable[[], Result]], workers: int | None, *, what: str
-) -> Iterator[Result]:
-    """What each task returns, in their order.
+) -> Generator[Result, None, None]:
+    """What each task returns, in their order; closing the generator ends the processes.
 
     Args:
         tasks: callables that can be sent to another process; so can what they return.
@@ -66,7 +67,9 @@ def results_of(
     if workers <= 1:
         yield from (task() for task in tasks)
         return
-    pool = spawned_pool(workers)
+    with interrupts_held():  # making this starts a process that keeps track of it
+        unwanted = multiprocessing.get_context("spawn").Event()
+    pool = spawned_pool(workers, unwanted)
     try:
         with interrupts_held():
             running = [pool.submit(task) for task in tasks]
@@ -74,20 +77,25 @@ def results_of(
     except BrokenProcessPool:
         raise MachineFault(f"a process {what} was killed, perhaps for want of memory") from None
     finally:
+        unwanted.set()
         pool.shutdown(cancel_futures=True)
 
 
-def _initialize(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
+class _UnwantedError(Exception):
+    pass
+
+
+def _initialize(unwanted: Event | None) -> None:
     for number in _NOT_THEIRS:  # a terminal and SLURM send them to every process
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_THEIRS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if initializer:
-        initializer(*initargs)
+    global _unwanted  # noqa: PLW0603 - one pool is all that a process belongs to
+    _unwanted = unwanted
 
 
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)  # a killed parent cannot tell, and a pool's process would wait for ever
+        os._exit(1)  # a killed parent cannot tell, and a pool's process would wait forever

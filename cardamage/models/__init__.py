@@ -1,62 +1,69 @@
 """The networks. All take float images (B, 3, H, W) and give (B, classes, H, W), logits unless said.
 
-To add one: a schema class in ``cardamage/config.py``, a case here, a YAML and a test.
+To add one: a schema class in ``cardamage/config/recipe.py``, a case here, a YAML and a test.
 """
 
-from __future__ import annotations
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, assert_never
 
-from typing import Literal, assert_never
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
 
-from torch import Tensor, nn
-
-from cardamage import config
+from cardamage.config import recipe
+from cardamage.errors import CheckpointError, ConfigError
 from cardamage.models.segnet import segnet
+from cardamage.models.smp import SmpNetwork
+from cardamage.models.torchvision import TorchvisionModel
 from cardamage.models.unet import UNet
 
-
-class TorchvisionModel(nn.Module):
-    """A torchvision segmentation model that gives its logits, instead of a dict that holds them.
-
-    Args:
-        name: which of torchvision's models.
-        classes: channels that come out, background included.
-    """
-
-    def __init__(self, name: Literal["fcn_resnet50", "deeplabv3_resnet50"], classes: int) -> None:
-        super().__init__()
-        # Imported here: torchvision takes seconds, which the other models need not wait for.
-        from torchvision.models import segmentation  # noqa: PLC0415
-
-        build = {
-            "fcn_resnet50": segmentation.fcn_resnet50,
-            "deeplabv3_resnet50": segmentation.deeplabv3_resnet50,
-        }[name]
-        # Both weights are named: left out, the backbone's would be downloaded.
-        self.model = build(weights=None, weights_backbone=None, num_classes=classes, aux_loss=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, classes, H, W) of images (B, 3, H, W)."""
-        logits: Tensor = self.model(images)["out"]
-        return logits
+_SECTION: TypeAdapter[recipe.Model] = TypeAdapter(recipe.Model)
 
 
-def build_model(model: config.Model, classes: int) -> nn.Module:
+def build_model(model: recipe.Model, classes: int) -> nn.Module:
     """The network of a config, with random weights from torch's global generator.
 
-    Args:
-        model: the config's ``model`` section.
-        classes: how many classes there are, background included.
+    Classes count the background. Only with ``softmax_output`` it gives probabilities, not logits.
+    Weights lie channels last, in which every network here computes quicker.
 
-    Returns:
-        A module from images, float (B, 3, H, W), to logits, float (B, classes, H, W); only with
-        ``softmax_output`` are they probabilities that sum to one over the classes.
+    Raises:
+        ConfigError: there is no such encoder, or the architecture cannot take it.
     """
+    network: nn.Module = _build(model, classes).to(memory_format=torch.channels_last)
+    return network
+
+
+def encoder_of(network: nn.Module) -> nn.Module | None:
+    """The part of a network that ImageNet weights are for; None where there are none."""
+    place = {SmpNetwork: "model.encoder", TorchvisionModel: "model.backbone"}.get(type(network))
+    return network.get_submodule(place) if place else None
+
+
+def _build(model: recipe.Model, classes: int) -> nn.Module:
     match model:
-        case config.SegNet(name=name, softmax_output=softmax):
+        case recipe.SegNet(name=name, softmax_output=softmax):
             return segnet(name, classes, softmax=softmax)
-        case config.UNet(name=name):
+        case recipe.UNet(name=name):
             return UNet(classes, skips=name == "unet2")
-        case config.TorchvisionModel(name=torchvision_name):
+        case recipe.TorchvisionModel(name=torchvision_name):
             return TorchvisionModel(torchvision_name, classes)
+        case recipe.SmpModel():
+            return SmpNetwork(model, classes)
         case _:
             assert_never(model)
+
+
+def model_of_section(section: Mapping[str, Any], classes: int, path: Path) -> nn.Module:
+    """The network of a model section as a checkpoint keeps it.
+
+    Raises:
+        CheckpointError: this version knows no such network.
+    """
+    try:
+        return build_model(_SECTION.validate_python(dict(section)), classes)
+    except (ValidationError, ConfigError):
+        raise CheckpointError(
+            f"{path} holds a network that this version does not know ({section.get('name')}); use "
+            f"the version of cardamage that trained it"
+        ) from None

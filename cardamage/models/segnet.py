@@ -1,7 +1,5 @@
 """The study's SegNets: convolutions down to an eighth of the size and up again, without skips."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 
@@ -43,21 +41,13 @@ class SegNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes, H, W) of images (B, 3, H, W); probabilities with ``softmax``."""
-        features = images
-        for stage in (*self.down, *self.up):
-            features = stage(features)
-        output: Tensor = self.output(features)
-        return output
+        for stage in (*self.down, *self.up, self.output):
+            images = stage(images)
+        return images
 
 
 def segnet(name: SegNetName, classes: int, *, softmax: bool) -> SegNet:
-    """One of the study's SegNets.
-
-    Args:
-        name: which one.
-        classes: channels that come out, background included.
-        softmax: end in a softmax over the classes.
-    """
+    """One of the study's SegNets."""
     match name:
         case "segnet1":
             down = (

@@ -1,7 +1,5 @@
 """The study's U-Nets: three encoders, a bottleneck, three decoders, with skips or without."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +14,6 @@ class UNet(nn.Module):
     max pool, decoders in a bilinear upsampling by 2, and a 1x1 convolution gives the classes.
 
     Args:
-        classes: channels that come out, background included.
         skips: concatenate each decoder's input with the output of the encoder of its level. That
             output is taken *after* the pool, as the study does; a U-Net usually takes it before.
     """

@@ -1,55 +1,23 @@
 """The report that compares several runs."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import isnan, nan
 from typing import Any
 
-from cardamage.metrics import HEADLINES
+from cardamage.evaluation.intervals import paired_differences
+from cardamage.evaluation.metrics import HEADLINES, OF_CLASS
 from cardamage.report import figures, wording
-from cardamage.report.notices import Notice, comparison_notices, run_notices
-from cardamage.report.page import Illustration, Report, pngs, render
-from cardamage.report.panels import drawn_scores
-from cardamage.report.results import RunResults
-from cardamage.report.run import ClassRow, class_rows, continues, model_words, optimiser
-from cardamage.report.side_by_side import compared_pictures, compared_sheet_png
-from cardamage.report.statistics import Estimate, comparable, paired_differences
-from cardamage.selection import rule
+from cardamage.report.load import RunResults
+from cardamage.report.notices import Notice, comparison_notices, is_usable, run_notices
+from cardamage.report.page import Report, render
+from cardamage.report.panels import COMPARISON, SCORES, illustrate
+from cardamage.report.pictures import compared_pictures, contact_sheet_png, tested_alike
+from cardamage.report.run import class_rows, continues, model_words, optimiser
+from cardamage.runs.checkpoints import rule
 
 _CHOSEN = "Each run enters with the epoch that is best by its own rule on the validation split."
 _PICKED = "The checkpoints were named; each label ends in its epoch."
-
-
-@dataclass(frozen=True)
-class RunRow:
-    """A run's row in the table: its chosen checkpoint and the headline scores of its test."""
-
-    label: str
-    colour: str
-    words: str
-    validation: float
-    estimates: list[Estimate]
-    is_leader: bool
-
-
-@dataclass(frozen=True)
-class Rival:
-    """How far the leading run is ahead of another on the same images, by score."""
-
-    label: str
-    differences: list[Estimate]
-
-
-@dataclass(frozen=True)
-class ClassLines:
-    """A class and, for each run, the scores of that class in its chosen checkpoint."""
-
-    name: str
-    rgb: tuple[int, int, int]
-    lines: list[ClassRow]
 
 
 def comparison_report(runs: Sequence[RunResults], notes: Sequence[Notice] = ()) -> Report:
@@ -59,10 +27,6 @@ def comparison_report(runs: Sequence[RunResults], notes: Sequence[Notice] = ()) 
     run's rule, never by the test split. Where a checkpoint was named (:meth:`RunResults.at`), the
     curves over the epochs are left out: a run may then be there several times.
 
-    Args:
-        runs: what is compared.
-        notes: what else has to be said.
-
     Raises:
         DataError: a shard is damaged.
         RunError: kept maps do not fit the shards.
@@ -70,48 +34,33 @@ def comparison_report(runs: Sequence[RunResults], notes: Sequence[Notice] = ()) 
     labels = labels_of(runs)
     select_by = runs[0].experiment.test.select_by
     leader = leading(runs, select_by)
-    named = ", ".join(wording.TITLES[column] for column in drawn_scores(select_by))
-    listed = ", ".join(labels)
-    scores = Illustration(
-        "scores",
-        figures.compared_scores(runs, labels, wide=True),
-        figures.compared_scores(runs, labels, wide=False),
-        f"Test scores with their intervals, {named}, of {listed}.",
-    )
-    validation = Illustration(
-        "validation",
-        figures.compared_curves(runs, labels, test=False, wide=True),
-        figures.compared_curves(runs, labels, test=False, wide=False),
-        f"Validation curves of {named} for {listed}.",
-    )
-    tests = Illustration(
-        "tests",
-        figures.compared_curves(runs, labels, test=True, wide=True),
-        figures.compared_curves(runs, labels, test=True, wide=False),
-        f"Test curves of {named} for {listed}.",
-    )
+    splits = {results.experiment.test.split for results in runs}
+    split = splits.pop() if len(splits) == 1 else "tested"
     is_picked = any(results.is_picked for results in runs)
-    illustrations = [scores] if is_picked else [scores, validation, tests]
+    illustrations = [
+        illustrate(panel, runs, labels, select_by=select_by, split=split)
+        for panel in (SCORES, *(() if is_picked else COMPARISON))
+    ]
     pictures = compared_pictures(runs)
-    files = pngs(illustrations)
+    files = {figure.name: figure.wide for figure in illustrations}
     if pictures:
-        files["pictures"] = compared_sheet_png(pictures, labels, runs[0].result.class_names)
+        files["pictures"] = contact_sheet_png(pictures, labels, runs[0].result.class_names)
     notices = [*comparison_notices(runs, labels), *notes]
     is_fair = all(notice.level != "warning" for notice in notices)
-    splits = {results.experiment.test.split for results in runs}
     rivals, unpaired = _rivals(runs, labels, leader)
     names, differing = differing_keys(runs)
     context = {
-        "title": f"Comparison of {listed}",
+        "title": f"Comparison of {', '.join(labels)}",
         "labels": labels,
         "is_picked": is_picked,
         "entering": _PICKED if is_picked else _CHOSEN,
         "leader": labels[leader],
+        "leads": "leads" if is_usable(runs[leader]) else "is the best so far, and not usable yet",
         "rule": rule(select_by),
         "select_by": select_by,
         "notices": notices,
         "is_fair": is_fair,
-        "split": splits.pop() if len(splits) == 1 else "tested",
+        "split": split,
         "best_validation": _validation(runs[leader], select_by),
         "run_notices": [
             (label, notice)
@@ -120,15 +69,16 @@ def comparison_report(runs: Sequence[RunResults], notes: Sequence[Notice] = ()) 
             if notice.level == "warning"
         ],
         "columns": list(HEADLINES),
+        "class_columns": list(OF_CLASS),
         "rows": [
-            RunRow(
-                label=label,
-                colour=figures.run_colour(number),
-                words=_words(results),
-                validation=_validation(results, select_by),
-                estimates=[results.intervals[results.best][column] for column in HEADLINES],
-                is_leader=is_fair and number == leader,
-            )
+            {
+                "label": label,
+                "colour": figures.run_colour(number),
+                "words": _words(results),
+                "validation": _validation(results, select_by),
+                "estimates": [results.intervals[results.best][column] for column in HEADLINES],
+                "is_leader": is_fair and number == leader,
+            }
             for number, (label, results) in enumerate(zip(labels, runs, strict=True))
         ],
         "classes": _class_lines(runs),
@@ -139,10 +89,10 @@ def comparison_report(runs: Sequence[RunResults], notes: Sequence[Notice] = ()) 
         "keys": names,
         "differing": differing,
         "predict_command": (
-            f"python jobs/predict.py {shlex.quote(str(runs[leader].run.root))} --images PHOTOS "
+            f"cardamage predict {shlex.quote(str(runs[leader].run.root))} --images PHOTOS "
             f"--checkpoint {runs[leader].best} --out OUT"
         ),
-        "illustrations": {illustration.name: illustration for illustration in illustrations},
+        "illustrations": illustrations,
     }
     return render("comparison", context, files)
 
@@ -166,7 +116,6 @@ def leading(runs: Sequence[RunResults], select_by: str) -> int:
     """Which run is best on its validation split; the first of equals, and never an undefined one.
 
     Args:
-        runs: the runs.
         select_by: a score; ``loss`` is best when lowest, the others when highest.
     """
     sign = 1.0 if select_by == "loss" else -1.0
@@ -212,15 +161,11 @@ def _words(results: RunResults) -> str:
     return f"{words}, continues {source}" if (source := continues(results)) else words
 
 
-def _class_lines(runs: Sequence[RunResults]) -> list[ClassLines]:
-    """Each class with the scores of every run; none where the runs have other classes."""
-    names = runs[0].result.class_names
-    if any(results.result.class_names != names for results in runs):
+def _class_lines(runs: Sequence[RunResults]) -> list[list[dict[str, Any]]]:
+    """Of each class the scores in every run; none where the runs have other classes."""
+    if len({results.result.class_names for results in runs}) > 1:
         return []
-    tables = [class_rows(results) for results in runs]
-    return [
-        ClassLines(lines[0].name, lines[0].rgb, list(lines)) for lines in zip(*tables, strict=True)
-    ]
+    return [list(lines) for lines in zip(*map(class_rows, runs), strict=True)]
 
 
 def _validation(results: RunResults, select_by: str) -> float:
@@ -230,17 +175,16 @@ def _validation(results: RunResults, select_by: str) -> float:
 
 def _rivals(
     runs: Sequence[RunResults], labels: Sequence[str], leader: int
-) -> tuple[list[Rival], list[str]]:
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The leader's lead over each other run, and the runs that were tested on other images."""
     rivals, unpaired = [], []
     first = runs[leader]
-    for number, (label, results) in enumerate(zip(labels, runs, strict=True)):
-        if number == leader:
+    for label, results in zip(labels, runs, strict=True):
+        if results is first:
             continue
-        same_split = results.experiment.test.split == first.experiment.test.split
-        if not same_split or not comparable(first.result, results.result):
+        if not tested_alike(first, results):
             unpaired.append(label)
             continue
-        differences = paired_differences(first.result, results.result)
-        rivals.append(Rival(label, [differences[column] for column in HEADLINES]))
+        found = paired_differences(first.result, results.result)
+        rivals.append({"label": label, "differences": [found[column] for column in HEADLINES]})
     return rivals, unpaired

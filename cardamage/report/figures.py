@@ -1,9 +1,7 @@
 """The figures of a report, as PNG files in memory, with colours for every eye.
 
-Each figure comes ``wide``, with its panels in two columns, and narrow for a phone, in one.
+Each figure comes ``wide``, with its plots in two columns, and narrow for a phone, in one.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -11,17 +9,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from cardamage.report.panels import (
+from cardamage.report.load import RunResults
+from cardamage.report.plots import (
     INK,
     finite,
     frame,
     label_ends,
     line,
     mark_best,
-    render_panels,
+    render_plots,
     ring,
 )
-from cardamage.report.results import RunResults
 from cardamage.report.wording import shortened
 
 TRAIN, VALID, TEST = "#b5500b", "#0067a5", "#00795a"
@@ -51,7 +49,7 @@ def curves(results: RunResults, *, wide: bool) -> bytes:
         mark_best(axes, results.best, epochs, validation, VALID)
         label_ends(axes, lines)
 
-    return render_panels(
+    return render_plots(
         results.experiment.test.select_by,
         draw,
         wide=wide,
@@ -73,13 +71,13 @@ def tests(results: RunResults, *, wide: bool) -> bytes:
         mark_best(axes, results.best, epochs, values, TEST)
         label_ends(axes, [("test", TEST, values)])
 
-    return render_panels(results.experiment.test.select_by, draw, wide=wide, labels=["test"])
+    return render_plots(results.experiment.test.select_by, draw, wide=wide, labels=["test"])
 
 
 def compared_curves(
     runs: Sequence[RunResults], labels: Sequence[str], *, test: bool, wide: bool
 ) -> bytes:
-    """One score a panel, one line a run: on the validation split, or of every test."""
+    """One plot per score, one line per run: on the validation split, or of every test."""
 
     def draw(axes: Axes, column: str) -> None:
         lines, epochs = [], []
@@ -99,11 +97,11 @@ def compared_curves(
 
     short = [shortened(label, 18) for label in labels]
     select_by = runs[0].experiment.test.select_by
-    return render_panels(select_by, draw, wide=wide, on_validation=not test, labels=short)
+    return render_plots(select_by, draw, wide=wide, on_validation=not test, labels=short)
 
 
 def compared_scores(runs: Sequence[RunResults], labels: Sequence[str], *, wide: bool) -> bytes:
-    """The test scores of each run's chosen checkpoint with their intervals, one row a run."""
+    """The test scores of each run's chosen checkpoint with their intervals, one row per run."""
 
     def draw(axes: Axes, column: str) -> None:
         for number, results in enumerate(runs):
@@ -122,4 +120,4 @@ def compared_scores(runs: Sequence[RunResults], labels: Sequence[str], *, wide: 
     short = [shortened(label, 22) for label in labels]
     height_in = 0.1 + 0.26 * len(runs)
     select_by = runs[0].experiment.test.select_by
-    return render_panels(select_by, draw, wide=wide, axes_height_in=height_in, ticks=short)
+    return render_plots(select_by, draw, wide=wide, axes_height_in=height_in, ticks=short)

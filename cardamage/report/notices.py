@@ -1,20 +1,20 @@
 """What a reader has to know before trusting the numbers, found in the numbers themselves."""
 
-from __future__ import annotations
-
 import math
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from cardamage.config import SegNet
-from cardamage.metrics import without_a_model
-from cardamage.report.results import RunResults
+from cardamage.config.recipe import SegNet
+from cardamage.errors import counted
+from cardamage.evaluation.metrics import without_a_model
+from cardamage.report.load import RunResults
 from cardamage.report.wording import score, size
-from cardamage.selection import rule
+from cardamage.runs.checkpoints import rule
 
 WIDE = 0.05
 """An interval that reaches further than this to each side is called wide."""
@@ -48,13 +48,12 @@ def run_notices(results: RunResults) -> list[Notice]:
 
 
 def comparison_notices(runs: Sequence[RunResults], labels: Sequence[str]) -> list[Notice]:
-    """Why scores of several runs may not be set side by side.
-
-    Args:
-        runs: the runs.
-        labels: what each is called.
-    """
+    """Why scores of several runs may not be set side by side."""
     found = []
+
+    def told(values: Sequence[str]) -> str:
+        return "; ".join(f"{label}: {value}" for label, value in zip(labels, values, strict=True))
+
     reasons = (
         ("have different classes", [", ".join(r.result.class_names[1:]) for r in runs]),
         ("were tested on different splits", [r.experiment.test.split for r in runs]),
@@ -62,23 +61,25 @@ def comparison_notices(runs: Sequence[RunResults], labels: Sequence[str]) -> lis
     )
     for reason, values in reasons:
         if len(set(values)) > 1:
-            named = "; ".join(
-                f"{label}: {value}" for label, value in zip(labels, values, strict=True)
+            text = f"The runs {reason}, so their scores do not compare. {told(values)}."
+            found.append(Notice("warning", text))
+    if len({str(r.experiment.loss) for r in runs}) > 1:
+        found.append(
+            Notice(
+                "note", "The runs minimise different losses, so the column loss does not compare."
             )
-            found.append(
-                Notice("warning", f"The runs {reason}, so their scores do not compare. {named}.")
-            )
+        )
     rules = [rule(r.experiment.test.select_by) for r in runs]
     if len(set(rules)) > 1:
-        named = "; ".join(f"{label}: {words}" for label, words in zip(labels, rules, strict=True))
-        found.append(Notice("note", f"The checkpoints were chosen by different rules. {named}."))
+        text = f"The checkpoints were chosen by different rules. {told(rules)}."
+        found.append(Notice("note", text))
     return found
 
 
 def _packed_as(results: RunResults) -> str:
     data = results.experiment.data
     return (
-        f"{results.images} images of {data.source}, {size(data.image_size)}, "
+        f"{results.images} images of {Path(data.source).name}, {size(data.image_size)}, "
         f"fingerprint {results.result.fingerprint[:8]}"
     )
 
@@ -117,15 +118,17 @@ def _about_training(results: RunResults) -> Iterator[Notice]:
                 f"while training loss went on falling.",
             )
     planned = results.experiment.train.epochs
-    if epochs[-1] < planned:
+    if why := results.stages["train"].output.get("ended_early"):
+        yield Notice("note", f"Training ended early: {why}.")
+    elif epochs[-1] < planned:
         yield Notice(
             "note", f"{epochs[-1]} of {planned} epochs are trained; this is how it stands so far."
         )
-    elif best == epochs[-1] and len(epochs) > 1:
+    elif best == epochs[-1] and len(epochs) > 1 and not results.experiment.schedule.spans_epochs:
         yield Notice(
             "note",
             "The best epoch is the last one trained, so more epochs may do better:",
-            f"python launch/submit.py {_quoted(results)} train.epochs={2 * planned}",
+            f"cardamage submit {_quoted(results)} train.epochs={2 * planned}",
         )
 
 
@@ -133,18 +136,24 @@ def _about_test(results: RunResults) -> Iterator[Notice]:
     result, split, images = results.result, results.experiment.test.split, results.images
     if split != "test":
         use = "chosen" if split == "valid" else "trained"
+        lacks_test = results.manifest is not None and "test" not in results.manifest.splits
+        remedy = (
+            "The dataset has no test split; cardamage split makes one."
+            if lacks_test
+            else "Test on unseen images with test.split=test."
+        )
         yield Notice(
             "warning",
             f'The scores are of the split "{split}", on which this checkpoint was {use}: they '
-            f"flatter it. Test on unseen images with test.split=test.",
+            f"flatter it. {remedy}",
         )
-    counted = "1 image" if images == 1 else f"{images} images"
+    tested = counted(images, "image")
     half_width = results.intervals[results.best]["dice"].half_width
     if images < FEW or half_width > WIDE:
         reach = f": the 95 % interval of Dice reaches about ±{half_width:.2f}"
         yield Notice(
             "warning",
-            f"The {split} split has {counted}, so its scores are uncertain"
+            f"The {split} split has {tested}, so its scores are uncertain"
             f"{reach if half_width >= 0.005 else ''}. Small differences mean little.",
         )
     total = result.counts.sum(axis=0)
@@ -157,7 +166,7 @@ def _about_test(results: RunResults) -> Iterator[Notice]:
     if not predicted[1:].any():
         yield Notice(
             "warning",
-            f"The model predicts no foreground at all on these {counted}: every pixel is "
+            f"The model predicts no foreground at all on these {tested}: every pixel is "
             f"background. Accuracy then only tells how much background there is.",
         )
     else:
@@ -175,8 +184,14 @@ def _about_test(results: RunResults) -> Iterator[Notice]:
         yield Notice(
             "note",
             f"{len(untested)} of {len(results.epochs)} epochs are not tested yet:",
-            f"python jobs/test.py {_quoted(results)}",
+            f"cardamage test {_quoted(results)}",
         )
+
+
+def is_usable(results: RunResults) -> bool:
+    """Whether the chosen checkpoint finds damage better than calling every pixel damaged."""
+    _, all_foreground = without_a_model(results.result.counts)
+    return results.intervals[results.best]["dice_fg"].value > all_foreground
 
 
 def _beside_no_model(results: RunResults) -> Iterator[Notice]:
@@ -206,20 +221,41 @@ def _about_files(results: RunResults) -> Iterator[Notice]:
             f"The checkpoint to use is no longer there: {checkpoint}. Train the run again, or put "
             f"the file back.",
         )
+    yield from _about_dataset(results)
     if results.experiment.test.overlays and results.shards is None:
         yield Notice(
             "note",
             "The pictures of test images are left out, because the packed dataset is not on this "
             "machine. This packs it again:",
-            f"python jobs/pack.py {_quoted(results)}",
+            f"cardamage pack {_quoted(results)}",
         )
     elif results.manifest and results.manifest.fingerprint != results.result.fingerprint:
         yield Notice(
             "warning",
             "The packed dataset is another one than was tested, so the pictures are left out. This "
             "tests again:",
-            f"python jobs/test.py {_quoted(results)}",
+            f"cardamage test {_quoted(results)}",
         )
+
+
+def _about_dataset(results: RunResults) -> Iterator[Notice]:
+    """Which images were not packed, and which damages are not in the masks."""
+    for split, record in (results.manifest.splits if results.manifest else {}).items():
+        if record.left_out:
+            told = "; ".join(f"“{name}” ({why})" for name, why in record.left_out.items())
+            number = counted(len(record.left_out), "image")
+            yield Notice("warning", f"Left out of {split}: {number}: {told}.")
+        if record.lost:
+            told = ", ".join(
+                f"{each.no_outline + each.no_area + each.too_thin + each.hidden:,} of the "
+                f"{each.annotations:,} of {name}"
+                for name, each in record.lost.items()
+            )
+            yield Notice(
+                "note",
+                f"Annotations of {split} that leave no pixel in its masks: {told}. The packed "
+                f"dataset's manifest.json tells why.",
+            )
 
 
 def _quoted(results: RunResults) -> str:

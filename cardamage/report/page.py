@@ -4,12 +4,9 @@ Everything is rendered in memory first; the page itself is published last, so a 
 ``index.html`` holds a whole report.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,32 +14,15 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cardamage import __version__
-from cardamage.errors import CLOSED, RunError
-from cardamage.files import write_bytes, write_text
-from cardamage.plain_text import plain
-from cardamage.report import statistics, wording
+from cardamage.errors import CLOSED, RunError, plain
+from cardamage.evaluation import intervals as statistics
+from cardamage.report import wording
 from cardamage.report.pictures import jpeg
-from cardamage.stages import now
+from cardamage.runs.stages import now
+from cardamage.system.files import write_bytes, write_text
+from cardamage.version import __version__
 
 _TEMPLATES = PackageLoader("cardamage.report", "templates")
-
-
-@dataclass(frozen=True)
-class Illustration:
-    """A figure of the page.
-
-    Attributes:
-        name: of its file, without suffix.
-        wide: PNG for a desktop; this one is also written beside the page.
-        narrow: PNG for a phone.
-        alt: what it shows, for those who do not see it.
-    """
-
-    name: str
-    wide: bytes
-    narrow: bytes
-    alt: str
 
 
 @dataclass(frozen=True)
@@ -50,8 +30,6 @@ class Report:
     """A rendered report.
 
     Attributes:
-        page: the HTML.
-        summary: the Markdown.
         figures: PNG files by name, without suffix.
     """
 
@@ -65,7 +43,6 @@ def render(kind: str, context: dict[str, Any], figures: dict[str, bytes]) -> Rep
 
     Args:
         kind: ``run`` or ``comparison``.
-        context: what the templates of that kind name.
         figures: PNG files to lie beside the page, by name without suffix.
     """
     html = Environment(
@@ -127,11 +104,6 @@ def publish(report: Report, folder: Path) -> Path:
             f"{folder}: the report cannot be written ({error.strerror}); choose another --out"
         ) from None
     return page
-
-
-def pngs(illustrations: Sequence[Illustration]) -> dict[str, bytes]:
-    """The wide figures by name."""
-    return {illustration.name: illustration.wide for illustration in illustrations}
 
 
 def escape_markdown(value: object) -> str:

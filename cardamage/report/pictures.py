@@ -1,7 +1,5 @@
 """Pictures of test images: the photo, the truth over it, the prediction over it."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cardamage.data.shards import ShardReader
-from cardamage.drawing import contact_sheet, legend, overlay
+from cardamage.data.drawing import contact_sheet, legend, overlay
+from cardamage.data.shards.reader import ShardReader
 from cardamage.errors import RunError
-from cardamage.metrics import dice_iou_per_image
-from cardamage.report.results import RunResults
+from cardamage.evaluation.intervals import comparable
+from cardamage.evaluation.metrics import scores_per_image
+from cardamage.report.load import RunResults
 from cardamage.report.wording import score
 
-_MAX_SIDE = 640  # a picture on the page is about 300 pixels wide, on dense screens twice that
+MAX_SHOWN = 6
+"""Pictures of more checkpoints than this are no longer side by side, and make a page heavy."""
 
+_MAX_SIDE = 640  # a picture on the page is about 300 pixels wide, on dense screens twice that
 _MIN_SIDE = 192  # on the sheet, so that its titles fit
 
 
@@ -27,15 +28,11 @@ class Picture:
     """One test image of N classes, as the page shows it.
 
     Attributes:
-        key: of the sample.
-        file_name: of the original photo.
         dice: any foreground against background, in this image.
         iou: likewise.
         photo: RGB, uint8 (H, W, 3).
         truth: the photo with the true mask over it, likewise.
         prediction: the photo with the predicted mask over it, likewise.
-        truth_words: the classes in the truth.
-        prediction_words: the classes in the prediction.
     """
 
     key: str
@@ -69,7 +66,7 @@ def test_pictures(results: RunResults) -> list[Picture]:
     result, manifest = results.result, results.manifest
     if results.shards is None or manifest is None or manifest.fingerprint != result.fingerprint:
         return []
-    dice, iou = dice_iou_per_image(result.counts)
+    each = scores_per_image(result.counts, result.loss)
     pictures = []
     with ShardReader(results.shards, results.experiment.test.split) as reader:
         for number, predicted in zip(result.map_samples.tolist(), result.maps, strict=True):
@@ -85,8 +82,8 @@ def test_pictures(results: RunResults) -> list[Picture]:
                 Picture(
                     key=sample.key,
                     file_name=str(reader.info(number).get("file_name", sample.key)),
-                    dice=float(dice[number]),
-                    iou=float(iou[number]),
+                    dice=float(each["dice"][number]),
+                    iou=float(each["iou"][number]),
                     photo=sample.image,
                     truth=overlay(sample.image, sample.mask),
                     prediction=overlay(sample.image, predicted),
@@ -106,33 +103,7 @@ def jpeg(image: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
-def contact_sheet_png(pictures: Sequence[Picture], class_names: Sequence[str]) -> bytes:
-    """All pictures on one sheet as PNG: a row each, under a legend."""
-    rows = [
-        [
-            (picture.stem, enlarged(picture.photo)),
-            ("truth", enlarged(picture.truth)),
-            (f"prediction, Dice {score(picture.dice)}", enlarged(picture.prediction)),
-        ]
-        for picture in pictures
-    ]
-    return sheet_png(rows, class_names)
-
-
-def sheet_png(
-    rows: Sequence[Sequence[tuple[str, Image.Image]]], class_names: Sequence[str]
-) -> bytes:
-    """Rows of pictures under their titles as PNG, a legend above them."""
-    sheet, key = contact_sheet(rows), legend(class_names)
-    whole = Image.new("RGB", (max(sheet.width, key.width), key.height + sheet.height), "white")
-    whole.paste(key, (0, 0))
-    whole.paste(sheet, (0, key.height))
-    stream = io.BytesIO()
-    whole.save(stream, "PNG")
-    return stream.getvalue()
-
-
-def enlarged(image: NDArray[np.uint8]) -> Image.Image:
+def _enlarged(image: NDArray[np.uint8]) -> Image.Image:
     """A picture at least ``_MIN_SIDE`` wide and high, each pixel a square of pixels."""
     picture = Image.fromarray(image)
     times = -(-_MIN_SIDE // min(picture.size))
@@ -142,3 +113,66 @@ def enlarged(image: NDArray[np.uint8]) -> Image.Image:
 def _classes_in(mask: NDArray[np.uint8], class_names: Sequence[str]) -> str:
     present = [class_names[i] for i in np.unique(mask).tolist() if 0 < i < len(class_names)]
     return ", ".join(present) or "none"
+
+
+@dataclass(frozen=True)
+class ComparedPicture:
+    """One test image, and what each checkpoint predicts on it, in the order of the comparison."""
+
+    shown: Picture
+    predictions: tuple[Picture, ...]
+
+
+def tested_alike(a: RunResults, b: RunResults) -> bool:
+    """Whether two checkpoints were tested on the same images, split and classes."""
+    return a.experiment.test.split == b.experiment.test.split and comparable(a.result, b.result)
+
+
+def compared_pictures(runs: Sequence[RunResults]) -> list[ComparedPicture]:
+    """The test images whose maps were kept of every checkpoint.
+
+    None where the checkpoints were tested on other images, where there are more than
+    :data:`MAX_SHOWN`, and where the shards are not here.
+
+    Raises:
+        DataError: a shard is damaged.
+        RunError: the kept maps do not fit the shards.
+    """
+    if not all(tested_alike(runs[0], results) for results in runs) or len(runs) > MAX_SHOWN:
+        return []
+    kept = [{picture.key: picture for picture in test_pictures(results)} for results in runs]
+    return [
+        ComparedPicture(kept[0][key], tuple(pictures[key] for pictures in kept))
+        for key in kept[0]
+        if all(key in pictures for pictures in kept)
+    ]
+
+
+def contact_sheet_png(
+    pictures: Sequence[ComparedPicture], labels: Sequence[str], class_names: Sequence[str]
+) -> bytes:
+    """All pictures on one sheet as PNG, a row each, under a legend.
+
+    Args:
+        class_names: by class id, background first.
+    """
+    sheet = contact_sheet(
+        [
+            [
+                (picture.shown.stem, _enlarged(picture.shown.photo)),
+                ("truth", _enlarged(picture.shown.truth)),
+                *(
+                    (f"{label}, Dice {score(prediction.dice)}", _enlarged(prediction.prediction))
+                    for label, prediction in zip(labels, picture.predictions, strict=True)
+                ),
+            ]
+            for picture in pictures
+        ]
+    )
+    key = legend(class_names)
+    whole = Image.new("RGB", (max(sheet.width, key.width), key.height + sheet.height), "white")
+    whole.paste(key, (0, 0))
+    whole.paste(sheet, (0, key.height))
+    stream = io.BytesIO()
+    whole.save(stream, "PNG")
+    return stream.getvalue()

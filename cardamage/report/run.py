@@ -1,54 +1,26 @@
 """The report of one run."""
 
-from __future__ import annotations
-
 import shlex
-from dataclasses import dataclass
 from datetime import datetime
-from math import isnan, nan
-from pathlib import PurePath
+from math import nan
+from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 
-from cardamage.config import SegNet
+from cardamage.config.recipe import ConstantSchedule, SegNet, SmpModel
+from cardamage.errors import counted
+from cardamage.evaluation.metrics import HEADLINES, OF_CLASS
 from cardamage.labels import colour
-from cardamage.metrics import HEADLINES
-from cardamage.report import figures, wording
-from cardamage.report.notices import run_notices
-from cardamage.report.page import Illustration, Report, pngs, render
-from cardamage.report.panels import drawn_scores
-from cardamage.report.pictures import contact_sheet_png, test_pictures
-from cardamage.report.results import RunResults
-from cardamage.report.statistics import Estimate
-from cardamage.selection import rule
-from cardamage.stages import StageRecord
-
-
-@dataclass(frozen=True)
-class EpochRow:
-    """A row of the table of tests: the score that chooses, then the headline scores."""
-
-    epoch: int
-    validation: float
-    scores: list[float]
-
-
-@dataclass(frozen=True)
-class ClassRow:
-    """A row of the table of classes: dice, iou, precision and recall with their intervals."""
-
-    name: str
-    rgb: tuple[int, int, int]
-    estimates: list[Estimate]
-    share: float
-
-
-@dataclass(frozen=True)
-class ConfusionRow:
-    """A true class, and which share of its pixels was predicted as each class."""
-
-    name: str
-    shares: list[float]
+from cardamage.report import panels, wording
+from cardamage.report.load import RunResults
+from cardamage.report.notices import is_usable, run_notices
+from cardamage.report.page import Report, render
+from cardamage.report.panels import illustrate
+from cardamage.report.pictures import ComparedPicture, contact_sheet_png, test_pictures
+from cardamage.report.plots import drawn_scores
+from cardamage.runs.checkpoints import rule
+from cardamage.runs.stages import StageRecord
 
 
 def run_report(results: RunResults) -> Report:
@@ -60,26 +32,19 @@ def run_report(results: RunResults) -> Report:
     """
     experiment, best = results.experiment, results.best
     select_by, split = experiment.test.select_by, experiment.test.split
-    images_words = "1 image" if results.images == 1 else f"{results.images} images"
-    named = ", ".join(wording.TITLES[column] for column in drawn_scores(select_by))
-    curves = Illustration(
-        "curves",
-        figures.curves(results, wide=True),
-        figures.curves(results, wide=False),
-        f"Curves of {named} on the training and validation split over {len(results.epochs)} "
-        f"epochs; epoch {best} is marked as the best.",
-    )
-    tests = Illustration(
-        "tests",
-        figures.tests(results, wide=True),
-        figures.tests(results, wide=False),
-        f"Curves of {named} on the {split} split over {len(results.tested_epochs)} checkpoints; "
-        f"epoch {best} is marked as the one to use.",
-    )
+    images = counted(results.images, "image")
+    illustrations = [
+        illustrate(panel, results, select_by=select_by, split=split, images=images)
+        for panel in panels.RUN
+    ]
     pictures = test_pictures(results)
-    files = pngs([curves, tests])
+    files = {figure.name: figure.wide for figure in illustrations}
     if pictures:
-        files["pictures"] = contact_sheet_png(pictures, results.result.class_names)
+        files["pictures"] = contact_sheet_png(
+            [ComparedPicture(picture, (picture,)) for picture in pictures],
+            ["prediction"],
+            results.result.class_names,
+        )
     run = shlex.quote(str(results.run.root))
     estimates = results.intervals[best]
     context = {
@@ -92,22 +57,22 @@ def run_report(results: RunResults) -> Report:
         "stages": [_stage(results.stages[name]) for name in ("pack", "train", "test")],
         "notices": run_notices(results),
         "best": best,
+        "is_usable": is_usable(results),
         "rule": rule(select_by),
         "best_validation": results.validation(select_by, best),
-        "epoch_count": _counted(len(results.epochs), "epoch"),
+        "epoch_count": counted(len(results.epochs), "epoch"),
         "split": split,
-        "images_words": images_words,
+        "images_words": images,
         "tiles": [
-            (column, wording.TITLES[column], estimates[column])
-            for column in drawn_scores(select_by)
+            (column, wording.title(column), estimates[column]) for column in drawn_scores(select_by)
         ],
         "predict_command": (
-            f"python jobs/predict.py {run} --images PHOTOS --checkpoint {best} --out OUT"
+            f"cardamage predict {run} --images PHOTOS --checkpoint {best} --out OUT"
         ),
-        "curves": curves,
-        "tests": tests,
+        "illustrations": illustrations,
         "select_by": select_by,
         "columns": list(HEADLINES),
+        "class_columns": list(OF_CLASS),
         "rows": _epoch_rows(results),
         "class_rows": class_rows(results),
         "confusion": _confusion(results),
@@ -121,7 +86,7 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
     """What the run is, in label and value."""
     experiment = results.experiment
     data, train = experiment.data, experiment.train
-    source = data.source
+    source = Path(data.source).name  # where it lies is in the config
     if data.subset < 1:
         which = "first" if data.subset_by == "name" else "stratified"
         source += f", {which} {wording.percent(data.subset)} of each split"
@@ -133,6 +98,7 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
     epochs = str(results.epochs[-1])
     if results.epochs[-1] < train.epochs:
         epochs += f" of {train.epochs}"
+    precision = results.stages["train"].output.get("precision", train.mixed_precision)
     pairs = [
         ("Model", model_words(results)),
         ("Continues", continues(results)),
@@ -140,10 +106,14 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
         ("Dataset", source),
         ("Images", counts),
         ("Image size", wording.size(data.image_size)),
+        ("Pretrained", pretrained(results)),
+        ("Loss", " + ".join(_section(loss) for loss in experiment.losses)),
         ("Optimiser", optimiser(results)),
+        ("Averaged", f"over steps, decay {experiment.ema.decay:g}" if experiment.ema else None),
+        ("Augmentation", ", ".join(s.name.replace("_", " ") for s in experiment.augment) or None),
         ("Batch size", str(train.batch_size)),
         ("Epochs", epochs),
-        ("Precision", None if train.mixed_precision == "no" else train.mixed_precision),
+        ("Precision", precision if precision != "no" else None),
         ("Seed", str(experiment.seed)),
         ("Trained", _trained(results.stages["train"])),
         ("Speed", _speed(results)),
@@ -154,19 +124,33 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
 def model_words(results: RunResults) -> str:
     """The model, and whether it ends in the study's softmax."""
     model = results.experiment.model
+    if isinstance(model, SmpModel):
+        return f"{model.architecture} on {model.encoder}"
     is_softmax = isinstance(model, SegNet) and model.softmax_output
     return f"{model.name} with softmax output" if is_softmax else model.name
 
 
 def optimiser(results: RunResults) -> str:
-    """The optimiser with what is not left at its default, and always its learning rate."""
-    section = results.experiment.optim
-    given = [f"lr {section.lr:g}"]
-    for key, field in type(section).model_fields.items():
-        value = getattr(section, key)
-        if key not in ("name", "lr") and value != field.default:
-            given.append(f"{key.replace('_', ' ')} {value}")
-    return f"{section.name}, {', '.join(given)}"
+    """The optimiser, always with its learning rate, and the schedule unless it is constant."""
+    optim, schedule = results.experiment.optim, results.experiment.schedule
+    words = _section(optim, f"lr {optim.lr:g}")
+    return words if schedule == ConstantSchedule() else f"{words}; {_section(schedule)}"
+
+
+def _section(section: Any, *given: str) -> str:
+    """A section of the config by its name, what is given, and what is not at its default."""
+    others = section.model_dump(exclude={"name", "lr"}, exclude_defaults=True).items()
+    words = [
+        f"no {key}" if value is False else key if value is True else f"{key} {value}"
+        for key, value in others
+    ]
+    return ", ".join([section.name, *given, *(word.replace("_", " ") for word in words)])
+
+
+def pretrained(results: RunResults) -> str | None:
+    """The pretrained weights that training began with, and where they came from."""
+    found = results.pretrained
+    return f"{found.weights} ({found.source}, sha256 {found.sha256[:12]})" if found else None
 
 
 def continues(results: RunResults) -> str | None:
@@ -175,44 +159,44 @@ def continues(results: RunResults) -> str | None:
     return f"{PurePath(origin.run).name}@{origin.epoch}" if origin else None
 
 
-def _epoch_rows(results: RunResults) -> list[EpochRow]:
+def _epoch_rows(results: RunResults) -> list[dict[str, Any]]:
+    """The table of tests: of each checkpoint the score that chooses, then the headline scores."""
     select_by = results.experiment.test.select_by
     trained = set(results.epochs)
     return [
-        EpochRow(
-            epoch,
-            results.validation(select_by, epoch) if epoch in trained else nan,
-            [float(results.tested[column][number]) for column in HEADLINES],
-        )
+        {
+            "epoch": epoch,
+            "validation": results.validation(select_by, epoch) if epoch in trained else nan,
+            "scores": [float(results.tested[column][number]) for column in HEADLINES],
+        }
         for number, epoch in enumerate(results.tested_epochs)
     ]
 
 
-def class_rows(results: RunResults) -> list[ClassRow]:
+def class_rows(results: RunResults) -> list[dict[str, Any]]:
     """The scores of each class but the background, of the chosen checkpoint."""
     total = results.result.counts.sum(axis=0)
     shares = total.sum(axis=1) / total.sum()
     estimates = results.intervals[results.best]
     return [
-        ClassRow(
-            name,
-            colour(i),
-            [estimates[f"{score}[{name}]"] for score in ("dice", "iou", "precision", "recall")],
-            float(shares[i]),
-        )
+        {
+            "name": name,
+            "rgb": colour(i),
+            "estimates": [estimates[f"{score}[{name}]"] for score in OF_CLASS],
+            "share": float(shares[i]),
+        }
         for i, name in enumerate(results.result.class_names)
         if i > 0
     ]
 
 
-def _confusion(results: RunResults) -> list[ConfusionRow]:
-    total = results.result.counts.sum(axis=0)
-    rows = []
-    for name, counts in zip(results.result.class_names, total, strict=True):
-        whole = int(counts.sum())
-        shares = counts / whole if whole else np.full(len(counts), nan)
-        rows.append(ConfusionRow(name, shares.tolist()))
-    return rows
+def _confusion(results: RunResults) -> list[dict[str, Any]]:
+    """Each true class, and which share of its pixels was predicted as each class."""
+    total = results.result.counts.sum(axis=0).astype(np.float64)
+    pixels = total.sum(axis=1, keepdims=True)
+    shares = np.divide(total, pixels, out=np.full_like(total, nan), where=pixels > 0)
+    names = results.result.class_names
+    return [{"name": n, "shares": row} for n, row in zip(names, shares.tolist(), strict=True)]
 
 
 def _stage(record: StageRecord) -> tuple[str, str, str]:
@@ -233,11 +217,10 @@ def _trained(record: StageRecord) -> str | None:
 
 
 def _speed(results: RunResults) -> str | None:
-    speed = results.speed
-    words = []
+    speed, words = results.speed, []
     if speed.images_per_second is not None:
         words.append(f"{speed.images_per_second:.1f} images/s in training")
-    if speed.data_wait_share is not None and not isnan(speed.data_wait_share):
+    if speed.data_wait_share is not None:
         words.append(f"{wording.percent(speed.data_wait_share)} of the time waiting for data")
     if speed.seconds is not None:
         words.append(f"{wording.duration(speed.seconds)} in all")
@@ -246,21 +229,17 @@ def _speed(results: RunResults) -> str | None:
 
 def _provenance(results: RunResults) -> list[tuple[str, str]]:
     known, origin = results.provenance, results.origin
-    git = known.get("git")
-    git = git if isinstance(git, dict) else {}
+    git, packages = (
+        part if isinstance(part := known.get(key), dict) else {} for key in ("git", "packages")
+    )
     commit = git.get("commit")
     if commit and git.get("dirty"):
         commit = f"{commit}, with uncommitted changes (kept in {results.run.provenance.name})"
-    packages = known.get("packages")
-    versions = packages if isinstance(packages, dict) else {}
     pairs = [
         ("Commit", commit),
         ("Branch", git.get("branch")),
-        ("Command", known.get("command")),
-        ("Host", known.get("host")),
-        ("Platform", known.get("platform")),
-        ("Python", known.get("python")),
-        ("Packages", ", ".join(f"{name} {version}" for name, version in versions.items()) or None),
+        *((key.capitalize(), known.get(key)) for key in ("command", "host", "platform", "python")),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in packages.items()) or None),
         ("Started", known.get("time")),
         ("Config", f"{results.run.config} (hash {results.experiment.hash()})"),
         (
@@ -273,7 +252,3 @@ def _provenance(results: RunResults) -> list[tuple[str, str]]:
         ("Weights, SHA-256", results.result.weights_sha256),
     ]
     return [(label, str(value)) for label, value in pairs if value is not None]
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"1 {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,10 +1,8 @@
 """How a report writes scores: what they are called, and their digits."""
 
-from __future__ import annotations
-
 import math
 
-TITLES = {
+_TITLES = {
     "loss": "Loss",
     "dice": "Dice",
     "iou": "IoU",
@@ -14,10 +12,13 @@ TITLES = {
     "mdice": "Mean Dice",
     "miou": "Mean IoU",
 }
-"""What each headline score is called in figures and tables."""
-
 UNDEFINED = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
+
+
+def title(column: str) -> str:
+    """What a headline score is called in figures and tables; its column unless named here."""
+    return _TITLES.get(column, column)
 
 
 def score(value: float) -> str:

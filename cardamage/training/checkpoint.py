@@ -1,23 +1,32 @@
-"""Checkpoints: one safetensors file an epoch, with what is needed to use it in its metadata."""
+"""Checkpoints: one safetensors file per epoch, whose metadata say how to use it.
 
-from __future__ import annotations
+The file alone rebuilds the network and runs it: model section, classes, image size and
+normalisation are in one metadata key, as JSON with sorted keys, so that equal weights and metadata
+make equal files.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from cardamage.config.experiment import Experiment
 from cardamage.errors import CheckpointError, MachineFault, of_storage
-from cardamage.files import naming, write_bytes
+from cardamage.models.inputs import IMAGENET_MEAN, IMAGENET_STD
+from cardamage.system.files import naming, write_bytes
+from cardamage.version import __version__
 
+_KEY = "cardamage"
 _HASH = "sha256"
-_KEYS = {"epoch", "model", "class_names", "image_size", "config_hash"}
+_FIRST_KEYS = {"epoch", "model", "class_names", "image_size", "config_hash"}
+_OTHER_BYTES = "its bytes are not those that were written"
 
 
 @dataclass(frozen=True)
@@ -26,10 +35,14 @@ class CheckpointInfo:
 
     Attributes:
         epoch: the epoch it was saved after, from 1.
-        model: the config's model section.
         class_names: by class id, background first.
         image_size: height and width the model was trained at, in pixels.
-        config_hash: :meth:`cardamage.config.Experiment.hash` of its run.
+        config_hash: :meth:`cardamage.config.experiment.Experiment.hash` of its run.
+        mean: of each RGB channel, subtracted from images scaled to 0-1.
+        deviation: of each RGB channel, by which they are then divided.
+        version: of this software; None for checkpoints of the first version.
+        tile: height and width of the parts that it was trained on, and sees images by; None where
+            it sees them whole.
     """
 
     epoch: int
@@ -37,6 +50,10 @@ class CheckpointInfo:
     class_names: tuple[str, ...]
     image_size: tuple[int, int]
     config_hash: str
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    deviation: tuple[float, ...] = IMAGENET_STD
+    version: str | None = __version__
+    tile: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -44,8 +61,6 @@ class Checkpoint:
     """A checkpoint read from disk.
 
     Attributes:
-        info: what it says of itself.
-        weights: the state dict, on the CPU.
         weights_sha256: hex SHA-256 of the whole file.
     """
 
@@ -56,55 +71,20 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, weights: Mapping[str, Tensor], info: CheckpointInfo) -> None:
     """Publish ``weights`` as ``path``; equal weights and ``info`` make equal bytes."""
-    metadata = {
-        "epoch": str(info.epoch),
-        "model": json.dumps(info.model),
-        "class_names": json.dumps(info.class_names),
-        "image_size": json.dumps(info.image_size),
-        "config_hash": info.config_hash,
-    }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_bytes(path, _in_order(save(tensors, metadata)))
+    facts = asdict(info)
+    facts[_HASH] = _hash(facts, tensors)
+    write_bytes(path, save(tensors, {_KEY: json.dumps(facts, sort_keys=True)}))
 
 
-def _in_order(content: bytes) -> bytes:
-    """Safetensors with sorted metadata, which its writer leaves in an order of chance, and a hash.
-
-    Equal weights thereby make equal files, and a bit that flips on the disk is noticed: what is
-    hashed is the header without the hash, and the data. The header is JSON behind its length in 8
-    bytes, padded with blanks: https://github.com/huggingface/safetensors#format
-    """
-    header, data = _parts(content)
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    header["__metadata__"][_HASH] = _hash(header, data)
-    text = _header_text(header)
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data
-
-
-def _parts(content: bytes) -> tuple[dict[str, Any], bytes]:
-    length = int.from_bytes(content[:8], "little")
-    header: dict[str, Any] = json.loads(content[8 : 8 + length])
-    return header, content[8 + length :]
-
-
-def _header_text(header: dict[str, Any]) -> bytes:
-    return json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _hash(header: dict[str, Any], data: bytes) -> str:
-    digest = hashlib.sha256(_header_text(header))
-    digest.update(data)
+def _hash(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Hex SHA-256 of metadata and weights, by which a bit that flips on the disk is noticed."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _is_as_written(content: bytes) -> bool:
-    """Whether a file has the bytes it was written with; older ones carry no hash to tell."""
-    header, data = _parts(content)
-    metadata = header["__metadata__"]
-    expected = metadata.pop(_HASH, None)
-    # A flip in the hash's own name makes it another's, and the file look like an older one.
-    return metadata.keys() == _KEYS and expected in (None, _hash(header, data))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -120,16 +100,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}
         weights = load(content)
-        height, width = json.loads(metadata["image_size"])
-        info = CheckpointInfo(
-            epoch=int(metadata["epoch"]),
-            model=json.loads(metadata["model"]),
-            class_names=tuple(json.loads(metadata["class_names"])),
-            image_size=(height, width),
-            config_hash=metadata["config_hash"],
-        )
-        if not _is_as_written(content):
-            raise ValueError("its bytes are not those that were written")  # noqa: TRY301 - as others
+        info = _read_info(metadata, weights) if _KEY in metadata else _read_first_version(content)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; train the run first") from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -138,9 +109,52 @@ def load_checkpoint(path: Path) -> Checkpoint:
         problem = f"lacks {error} in its metadata" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(
             f"{path} is damaged or no checkpoint of cardamage ({problem}); "
-            f"restore it, or delete it to go on without that epoch"
+            f"restore it, or delete it to continue without that epoch"
         ) from None
     return Checkpoint(info, weights, hashlib.sha256(content).hexdigest())
+
+
+def _read_info(metadata: Mapping[str, str], weights: Mapping[str, Tensor]) -> CheckpointInfo:
+    facts = json.loads(metadata[_KEY])
+    _compare(facts.pop(_HASH), _hash(facts, weights))
+    for key in ("class_names", "image_size", "mean", "deviation"):
+        facts[key] = tuple(facts[key])
+    if facts.get("tile"):
+        facts["tile"] = tuple(facts["tile"])
+    return CheckpointInfo(**facts)
+
+
+def _read_first_version(content: bytes) -> CheckpointInfo:
+    """What a checkpoint says that has a metadata key for each fact, as JSON or plain text.
+
+    Its hash is over the header without the hash, and the data; the earliest files have none. The
+    header is JSON behind its length in 8 bytes: https://github.com/huggingface/safetensors#format
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    metadata = header.get("__metadata__", {})
+    if not metadata.keys() >= {"model", "class_names"}:
+        raise KeyError(_KEY)
+    expected = metadata.pop(_HASH, None)
+    if metadata.keys() != _FIRST_KEYS:  # a flip in the hash's name makes it look like none
+        raise ValueError(_OTHER_BYTES)
+    if expected is not None:
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        _compare(expected, hashlib.sha256(text + content[end:]).hexdigest())
+    height, width = json.loads(metadata["image_size"])
+    return CheckpointInfo(
+        epoch=int(metadata["epoch"]),
+        model=json.loads(metadata["model"]),
+        class_names=tuple(json.loads(metadata["class_names"])),
+        image_size=(height, width),
+        config_hash=metadata["config_hash"],
+        version=None,
+    )
+
+
+def _compare(expected: str, found: str) -> None:
+    if expected != found:
+        raise ValueError(_OTHER_BYTES)
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
@@ -160,15 +174,24 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
         ) from None
 
 
-def check_belongs(checkpoint: Checkpoint, config_hash: str, path: Path) -> None:
+def check_belongs(checkpoint: Checkpoint, experiment: Experiment, path: Path) -> None:
     """Refuse a checkpoint that was written by a run of another config.
 
+    The first version hashed configs otherwise: of its checkpoints model, classes and size count.
+
     Raises:
-        CheckpointError: its config hash is not ``config_hash``.
+        CheckpointError: it is of another config.
     """
-    found = checkpoint.info.config_hash
-    if found != config_hash:
+    info, expected = checkpoint.info, experiment.hash()
+    if info.version is None:
+        mine = (experiment.model.model_dump(mode="json"), experiment.data.class_names)
+        same = (info.model, info.class_names) == mine and (
+            info.image_size == experiment.data.image_size
+        )
+    else:
+        same = info.config_hash == expected
+    if not same:
         raise CheckpointError(
-            f"{path} was trained with another config (hash {found}, not {config_hash}): "
-            f"it is a {checkpoint.info.model.get('name')} checkpoint; move it out of this run"
+            f"{path} was trained with another config (hash {info.config_hash}, not {expected}): "
+            f"it is a {info.model.get('name')} checkpoint; move it out of this run"
         )

@@ -4,8 +4,6 @@ Nothing is looked at after each step, which would wait for the device. Every sav
 losses since the last one, and at the weights it is about to write: what is on disk is sound.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,26 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cardamage.config import Experiment
-from cardamage.data.order import batch_at
-from cardamage.data.shards import ShardReader
+from cardamage.config.experiment import Experiment
+from cardamage.data.shards.reader import ShardReader
 from cardamage.errors import CardamageError
-from cardamage.paths import RunPaths
-from cardamage.training.plan import StepPlan
+from cardamage.runs.paths import RunPaths
+from cardamage.training.steps import StepPlan
 
 _NAMED = 8
 
 
 @dataclass(frozen=True)
 class FiniteCheck:
-    """Refuses what is not finite.
-
-    Attributes:
-        run: where the state before it lies.
-        experiment: what is trained.
-        plan: which samples each step consumed.
-        reader: their names.
-    """
+    """Refuses what is not finite."""
 
     run: RunPaths
     experiment: Experiment
@@ -74,7 +64,7 @@ class FiniteCheck:
                 )
 
     def _samples(self, step: int) -> NDArray[np.int64]:
-        return batch_at(self.plan.seed, self.plan.samples, self.plan.batch_size, step)[0]
+        return self.plan.batch_at(step)[0]
 
     def _names(self, samples: list[int]) -> str:
         named = [
@@ -90,7 +80,7 @@ class FiniteCheck:
         if not epochs:
             return lower + "start a new run"
         return (
-            f"{lower}go on from the last epoch under another name: name=... optim.lr=... "
+            f"{lower}continue from the last epoch under another name: name=... optim.lr=... "
             f"continue_from.run={shlex.quote(self.run.root.name)} "
             f"continue_from.checkpoint={max(epochs)}"
         )

@@ -1,30 +1,28 @@
-"""Saving while training goes on: it stops for a copy, and a thread writes that to disk.
+"""Saving while training continues: it stops for a copy, and a thread writes that to disk.
 
 One write is under way at a time. A save that is due meanwhile waits for its turn; one that cannot
 wait, at the end of an epoch or when asked to stop, waits for the write before. A write that fails
 ends training at the next save, and the next step asks for that save.
 """
 
-from __future__ import annotations
-
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import torch
 from accelerate.utils import broadcast_object_list
+from torch import Tensor
 
-from cardamage.config import Experiment
-from cardamage.console import log
+from cardamage.config.experiment import Experiment
 from cardamage.errors import CardamageError, Stopped
-from cardamage.files import write_json
-from cardamage.paths import RunPaths
+from cardamage.runs.paths import RunPaths
+from cardamage.system.console import log
+from cardamage.system.files import write_json
 from cardamage.training.finite import FiniteCheck
-from cardamage.training.record import publish_epoch
-from cardamage.training.resume import Training
-from cardamage.training.snapshot import Snapshot
-from cardamage.training.states import KEPT, State, remove_old_states, write_state
+from cardamage.training.outputs import publish_epoch
+from cardamage.training.state import KEPT, State, Training, remove_old_states, write_state
 from cardamage.training.stopping import Request, StopRequests
 
 
@@ -34,12 +32,7 @@ class Saver:
     Leaving it waits for the last write and raises what went wrong with it.
 
     Args:
-        run: where to.
-        experiment: says how often.
-        training: what.
-        finite: is asked before anything is written.
-        requests: what all processes agree on.
-        taken_up: the state this start took up, which stays until two newer ones are there.
+        resumed_from: the state this start resumed from, which stays until two newer ones are there.
     """
 
     def __init__(
@@ -50,11 +43,11 @@ class Saver:
         training: Training,
         finite: FiniteCheck,
         requests: StopRequests,
-        taken_up: Path | None,
+        resumed_from: Path | None,
     ) -> None:
         self._run, self._experiment, self._training = run, experiment, training
         self._finite, self._requests = finite, requests
-        self._kept = [taken_up] if taken_up else []
+        self._kept = [resumed_from] if resumed_from else []
         self._snapshot = Snapshot(training.accelerator.device)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="save")
         self._writing: Future[None] | None = None
@@ -151,4 +144,49 @@ class Saver:
         remove_old_states(self._run, self._kept)
         write_json(self._run.progress, {"epoch": len(state["rows"]), "step": state["step"]})
         if epoch_ended:
-            publish_epoch(self._run, self._experiment, state["rows"], state["weights"])
+            outcome = state["ema"] if "ema" in state else state["weights"]
+            publish_epoch(self._run, self._experiment, state["rows"], outcome)
+
+
+class Snapshot:
+    """Copies nested values, their tensors into CPU memory of its own.
+
+    Page-locked where the tensors lie on a GPU: the copy is then enqueued behind the work that made
+    them and in front of the work that changes them, and nobody waits but :meth:`wait`.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._on_gpu = device.type == "cuda"
+        self._memory: dict[tuple[Any, ...], Tensor] = {}
+        self._copied: torch.cuda.Event | None = None
+
+    def take(self, value: Any) -> Any:
+        """A copy of ``value``; it overwrites the one before."""
+        copy = self._copy(value, ())
+        if self._on_gpu:
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied.record()
+        return copy
+
+    def wait(self) -> None:
+        """Return when the last copy is complete; called before its tensors are read."""
+        if self._copied is not None:
+            self._copied.synchronize()
+
+    def _copy(self, value: Any, place: tuple[Any, ...]) -> Any:
+        match value:
+            case Tensor():
+                return self._memory_for(value, place).copy_(value.detach(), non_blocking=True)
+            case dict():
+                return {key: self._copy(inner, (*place, key)) for key, inner in value.items()}
+            case list():
+                return [self._copy(inner, (*place, at)) for at, inner in enumerate(value)]
+            case _:
+                return value
+
+    def _memory_for(self, tensor: Tensor, place: tuple[Any, ...]) -> Tensor:
+        memory = self._memory.get(place)
+        if memory is None or memory.shape != tensor.shape or memory.dtype != tensor.dtype:
+            memory = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=self._on_gpu)
+            self._memory[place] = memory
+        return memory

@@ -5,8 +5,6 @@ write, and only on one process. The training loop asks :meth:`StopRequests.agree
 steps and saves from there.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from enum import IntEnum
@@ -16,7 +14,7 @@ from typing import Any, Self
 import torch
 from accelerate import Accelerator
 
-from cardamage.console import log
+from cardamage.system.console import log
 
 
 class Request(IntEnum):
@@ -59,11 +57,7 @@ class StopRequests:
             signal.signal(number, signal.SIG_IGN if is_over else handler)
 
     def agreed(self, *, save_due: bool = False) -> Request:
-        """What any process was asked for; every process gets the same answer.
-
-        Args:
-            save_due: this process would save now, asked or not.
-        """
+        """What any process was asked for; every process gets the same answer."""
         save_due, self._save_asked = save_due or self._save_asked, False
         request = Request.STOP if self._asked else Request(save_due)
         if self._group is not None:

@@ -5,8 +5,6 @@ name. Every rank watches itself: they stop within one step of each other, and ea
 it stands before the first of them ends the job.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import math
 import os
@@ -16,8 +14,8 @@ import time
 from typing import Self
 
 from cardamage.errors import ConfigError, ExitStatus
-from cardamage.processes import node_name
-from cardamage.rendezvous import COLLECTIVE_S
+from cardamage.system.processes import node_name
+from cardamage.training.distributed import COLLECTIVE_S
 
 LIMIT = "CARDAMAGE_WATCHDOG_S"
 """The environment variable that says after how many seconds a process has hung; 0 for never."""

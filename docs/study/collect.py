@@ -16,8 +16,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from cardamage.paths import StudyPaths
-from cardamage.studies import is_study
+from cardamage.runs.paths import StudyPaths
+from cardamage.runs.study import is_study
 
 HERE = Path(__file__).resolve().parent
 REPORT = HERE.parents[1] / "jobs" / "report.py"

@@ -107,6 +107,21 @@ def test_a_truncated_image(kind):
 
 
 @pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"quality": 30}, {"restart_marker_blocks": 4}]
+)
+def test_a_jpeg_may_lack_its_end_marker_and_nothing_else(options):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    content = encoded(Image.fromarray(noise), "JPEG", **options)
+    whole = np.asarray(decode_image(content, name="a.jpg"))
+    for marker_bytes in (1, 2):
+        found = decode_image(content[:-marker_bytes], name="a.jpg")
+        np.testing.assert_array_equal(np.asarray(found), whole)
+    for cut in (8, 40, len(content) // 2):
+        with pytest.raises(DataError, match="cannot be decoded"):
+            decode_image(content[:-cut], name="a.jpg")
+
+
+@pytest.mark.parametrize(
     "content", [b"", b"hello", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n" + b"x" * 9]
 )
 def test_what_is_no_image(content):

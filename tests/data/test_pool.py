@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cardamage.processes import with_environment
+from cardamage.system.processes import with_environment
 
 SLEEPERS = """
 import sys, time

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cardamage.drill.comparison import difference, parts, results
-from cardamage.paths import RunPaths
+from benchmarks.drill.comparison import difference, parts, results
+from cardamage.runs.paths import RunPaths
 
 FILES = {
     "pack": {"shards/a-1/train/000000.tar", "shards/a-1/manifest.json", "shards/sources/b/c.jpg"},

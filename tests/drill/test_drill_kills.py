@@ -4,8 +4,7 @@ from random import Random
 
 import pytest
 
-from cardamage.drill.kills import Draw, Kill, allot
-from cardamage.drill.table import COLUMNS, markdown, rows
+from benchmarks.drill.kills import COLUMNS, Draw, Kill, allot, markdown, rows
 
 
 def test_a_hundred_kills_are_spread_by_weight():

@@ -19,8 +19,8 @@ time.sleep(60)
 PROGRAM = """\
 import json, sys, time
 from pathlib import Path
-from cardamage.drill.starts import ColdStart, Order, WarmStart, send_kill
-from cardamage.processes import birth
+from benchmarks.drill.starts import ColdStart, Order, WarmStart, send_kill
+from cardamage.system.processes import birth
 
 folder = Path(sys.argv[2])
 kind = {"warm": WarmStart, "cold": ColdStart}[sys.argv[1]]
@@ -71,7 +71,7 @@ def test_of_ranks_under_torchrun_one_is_killed_and_the_launcher_fails(tmp_path: 
 def test_a_process_with_several_threads_is_not_forked(tmp_path: Path):
     program = (
         "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
-        "from cardamage.drill.starts import check_one_thread; check_one_thread()"
+        "from benchmarks.drill.starts import check_one_thread; check_one_thread()"
     )
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False

@@ -33,13 +33,13 @@ PROGRAM = """\
 import json, sys
 from pathlib import Path
 from random import Random
-from cardamage import config
-from cardamage.drill import trial
-from cardamage.drill.kills import Budget
+from cardamage.config import loading
+from benchmarks.drill import trial
+from benchmarks.drill.kills import Budget
 
 trial._LEFTOVERS_S = 0.5
 folder, random, budget = Path(sys.argv[1]), Random(0), Budget({("train", 1): int(sys.argv[2])})
-subject = trial.Subject(folder, folder / "toy.yaml", (), config.load(folder / "toy.yaml"))
+subject = trial.Subject(folder, folder / "toy.yaml", (), loading.load(folder / "toy.yaml"))
 cold = trial.Trial(subject, 1, folder / "cold").undisturbed(cold=True)
 warm = trial.Trial(subject, 1, folder / "warm").undisturbed(cold=False)
 kills, problem, roots = [], None, (folder / f"trial {number}" for number in range(100))

@@ -5,10 +5,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import failing_disk
 import pytest
-from children import Nursery
-from stage_results import STAGES, run_stages, write_experiment
+
+from tests.helpers import failing_disk
+from tests.helpers.children import Nursery
+from tests.helpers.stage_results import STAGES, run_stages, write_experiment
 
 
 @pytest.fixture(scope="session")

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from cardamage.console import read_events
+from cardamage.data.shards.reader import packed_splits
 from cardamage.errors import UserError
-from cardamage.packed import packed_splits
-from cardamage.paths import RunPaths, StudyPaths
-from cardamage.report.results import load_run
-from cardamage.results import read_result
-from cardamage.runs import resolve
-from cardamage.stages import read_stage
-from cardamage.studies import Comparison, StudyRecord, open_study, read_study
-from launch.attempt import progress
-from launch.overview import overviews
-from launch.record import claim, new_launch, read_launch, release
+from cardamage.evaluation.results import read_result
+from cardamage.launch.slurm.attempt import progress
+from cardamage.launch.watching.overview import overviews
+from cardamage.launch.watching.record import claim, new_launch, read_launch, release
+from cardamage.report.load import load_run
+from cardamage.runs.directory import resolve
+from cardamage.runs.paths import RunPaths, StudyPaths
+from cardamage.runs.stages import read_stage
+from cardamage.runs.study import Comparison, StudyRecord, open_study, read_study
+from cardamage.system.console import read_events
 
 FLIPS = 150
 """So many damaged copies are read of each file: a third cut short, the others with bits flipped."""

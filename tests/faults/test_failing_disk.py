@@ -2,17 +2,16 @@
 
 import errno
 import itertools
-import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-from children import Nursery
-from stage_results import ends_the_same, leftovers, target
 
-from cardamage.paths import RunPaths
-from cardamage.stages import read_stage
+from cardamage.runs.paths import RunPaths
+from cardamage.runs.stages import read_stage
+from tests.helpers.children import Nursery
+from tests.helpers.stage_results import ends_the_same, leftovers, target
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="builds a library with cc")
 
@@ -102,7 +101,7 @@ def test_a_state_that_cannot_be_read_now_is_not_taken_for_damaged(
         child = nursery.run(folder, "jobs/train.py", target("train"), **fault)
         assert child.wait() == 1, child.printed
         assert f"{newest.name}: {os.strerror(number)}" in child.error
-        assert "once it works again, the same command goes on" in child.error
+        assert "once it works again, the same command resumes" in child.error
         assert older.name not in child.printed
         assert read_stage(run, "train").error_class == "fault"
         assert list(run.states().values()) == [older, newest]
@@ -122,18 +121,3 @@ def test_what_cannot_be_read_now_is_not_taken_for_damaged(
     assert child.wait() == 1, child.printed
     assert f"{name}: Stale file handle: the disk or the file server fails" in child.error
     assert ends_the_same(nursery, folder, undisturbed, stage)
-
-
-def test_the_record_of_samples_on_a_full_disk_is_named(
-    nursery: Nursery, at, undisturbed: Path
-) -> None:
-    folder = at("train")
-    settings = [target("train"), "train.record_samples=true"]
-    fault = {"FAULT_CALL": "write", "FAULT_ERRNO": str(errno.ENOSPC), "FAULT_PATH": "samples-rank0"}
-    child = nursery.run(folder, "jobs/train.py", *settings, **fault)
-    assert child.wait() == 2, child.printed
-    assert "logs/samples-rank0.jsonl: No space left on device; make room there" in child.error
-    assert nursery.run(folder, "jobs/train.py", *settings).wait() == 0
-    written = (folder / "runs/cars/logs/samples-rank0.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in written] == [0, 1, 2, 3]
-    assert ends_the_same(nursery, folder, undisturbed, "train")

@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from children import Nursery
-from stage_results import ends_the_same, leftovers
+
+from tests.helpers.children import Nursery
+from tests.helpers.stage_results import ends_the_same, leftovers
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="builds a library with cc")
 

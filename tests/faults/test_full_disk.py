@@ -1,4 +1,4 @@
-"""A disk that fills up at any byte: one clear line, and with more room the same command goes on."""
+"""A disk that fills up at any byte: one clear line, and with more room the same command resumes."""
 
 import os
 import shutil
@@ -6,8 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from children import Nursery
-from stage_results import ends_the_same, leftovers, target
+
+from tests.helpers.children import Nursery
+from tests.helpers.stage_results import ends_the_same, leftovers, target
 
 STEP_KIB = {"pack": 12, "train": 8192, "test": 4, "report": 160}
 """How much more room each attempt gets than the one before."""

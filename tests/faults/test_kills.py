@@ -4,12 +4,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from children import Nursery
-from stage_results import ends_the_same, leftovers, results, target
 
-from cardamage.paths import RunPaths
-from cardamage.predictions import SUMMARIES
-from cardamage.stages import read_stage
+from cardamage.predict.outputs import SUMMARIES
+from cardamage.runs.paths import RunPaths
+from cardamage.runs.stages import read_stage
+from tests.helpers.children import Nursery
+from tests.helpers.stage_results import ends_the_same, leftovers, results, target
 
 KILLS = 4
 """So many times each stage is killed, at moments spread over what it writes."""

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from children import Nursery
-from stage_results import ends_the_same, run_stages, target
-
-from cardamage.paths import RunPaths
-from cardamage.results import read_result
+from cardamage.evaluation.results import read_result
+from cardamage.runs.paths import RunPaths
+from tests.helpers.children import Nursery
+from tests.helpers.stage_results import ends_the_same, run_stages, target
 
 
 def test_a_shard_with_a_flipped_bit(nursery: Nursery, at, undisturbed: Path) -> None:
@@ -18,8 +17,9 @@ def test_a_shard_with_a_flipped_bit(nursery: Nursery, at, undisturbed: Path) -> 
     child = nursery.run(folder, "jobs/train.py", target("train"))
     assert child.wait() == 2, child.printed
     assert "train/000000.tar: sample 00000000 has other bytes in its image" in child.error
-    remedy = child.error.rpartition("pack again: python ")[2].replace("CONFIG", target("pack"))
-    assert nursery.run(folder, *remedy.split()).wait() == 0
+    remedy = child.error.rpartition("pack again: cardamage ")[2].replace("CONFIG", target("pack"))
+    command, *arguments = remedy.split()
+    assert nursery.run(folder, f"jobs/{command}.py", *arguments).wait() == 0
     assert ends_the_same(nursery, folder, undisturbed, "train")
 
 
@@ -31,7 +31,7 @@ def test_a_checkpoint_that_is_damaged_and_then_deleted(nursery: Nursery, at) -> 
     child = nursery.run(folder, "jobs/test.py", target("test"))
     assert child.wait() == 2, child.printed
     assert "epoch-0001.safetensors is damaged" in child.error
-    assert "delete it to go on without that epoch" in child.error
+    assert "delete it to continue without that epoch" in child.error
     path.unlink()
     run_stages(nursery, folder, "test", "report")
     assert [row.split(",")[0] for row in run.test_table("test").read_text().split()[1:]] == ["2"]

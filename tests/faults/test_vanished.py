@@ -5,8 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from children import Nursery
-from stage_results import ends_the_same, results, run_stages, target
+
+from tests.helpers.children import Nursery
+from tests.helpers.stage_results import ends_the_same, results, run_stages, target
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_shards_that_vanish_while_training(nursery: Nursery, at, undisturbed: Pa
         assert results(folder).keys()
     else:
         assert child.wait() == 2, child.printed
-        assert "pack again: python jobs/pack.py" in child.error
+        assert "pack again: cardamage pack" in child.error
     assert config.exists()
     run_stages(nursery, folder, "pack")
     assert ends_the_same(nursery, folder, undisturbed, "train")

@@ -1,11 +1,11 @@
 """Fuzz a reader of foreign files, guided by the code that its inputs reach.
 
-    python tests/fuzz/fuzz.py READER [CORPUS] [libFuzzer's options]
+    python -m tests.fuzz.fuzz READER [CORPUS] [libFuzzer's options]
 
 READER is coco, config or shards. Inputs that reach new code are kept in CORPUS, a folder of their
-own; the seeds in tests/fuzz/corpus are read beside it. An input that makes an exception leave, or
-that hangs or fills the memory, is written to the folder the command stands in, the first of each
-kind. Needs ``pip install -e '.[fuzz]'``.
+own; the seeds in tests/fuzz/corpus.zip are read beside it. An input that raises an unexpected
+exception, hangs or fills the memory is written to the current folder, the first of each kind.
+Needs ``pip install -e '.[fuzz]'``.
 """
 
 import json
@@ -13,6 +13,7 @@ import random
 import sys
 import tempfile
 import traceback
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,10 @@ from typing import Any
 import atheris
 import yaml
 
-with atheris.instrument_imports(include=["cardamage", "launch"]):
-    import hostile_input
+with atheris.instrument_imports(include=["cardamage"]):
+    from tests.helpers import hostile_input
 
-SEEDS = Path(__file__).parent / "corpus"
+SEEDS = Path(__file__).parent / "corpus.zip"
 
 TEXTS = ("", "\x00", "\x1b[2J", "\ud800", "../../x", "/etc/passwd", "a\\b", "sub/c.jpg", "b.jpg")
 NUMBERS = (-1, 0, 1, 2, 3, 8, 255, 65536, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**63, 2**64, 10**400)
@@ -170,10 +171,13 @@ def main() -> None:
     reader, *options = sys.argv[1:]
     prepare, read = hostile_input.READERS[reader]
     with tempfile.TemporaryDirectory(prefix=f"fuzz {reader} ") as name:
-        folder = Path(name)
+        folder, seeds = Path(name) / "read", Path(name) / "seeds"
+        folder.mkdir()
         prepare(folder)
+        with zipfile.ZipFile(SEEDS) as corpus:
+            corpus.extractall(seeds)
         atheris.Setup(
-            [sys.argv[0], *options, str(SEEDS / reader)],
+            [sys.argv[0], *options, str(seeds / reader)],
             writing_down(lambda content: read(folder, content), reader),
             custom_mutator=MUTATORS[reader],
         )

@@ -4,11 +4,16 @@ How to fuzz for longer: SECURITY.md.
 """
 
 import json
+import zipfile
 from pathlib import Path
 
-import hostile_input
 import pytest
-from hostile_input import (
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cardamage.data.shards.reader import ShardReader
+from tests.helpers import hostile_input
+from tests.helpers.hostile_input import (
     EMPTY_SPLIT,
     FIX_CRCS,
     FIX_MANIFEST,
@@ -17,12 +22,10 @@ from hostile_input import (
     join_parts,
     split_parts,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from cardamage.data.shards import ShardReader
-
-CORPUS = Path(__file__).parent / "corpus"
+with zipfile.ZipFile(Path(__file__).parent / "corpus.zip") as _corpus:
+    CORPUS = {name: _corpus.read(name) for name in _corpus.namelist()}
+"""What fuzzing kept, by reader and name, as in ``coco/stored.zip``."""
 QUICK = settings(
     max_examples=60,
     deadline=None,
@@ -42,10 +45,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("reader", READERS)
 def test_inputs_that_fuzzing_kept(folders: dict[str, Path], reader: str):
-    inputs = sorted((CORPUS / reader).iterdir())
+    inputs = [content for name, content in CORPUS.items() if name.startswith(f"{reader}/")]
     assert len(inputs) >= 4
-    for path in inputs:
-        READERS[reader][1](folders[reader], path.read_bytes())
+    for content in inputs:
+        READERS[reader][1](folders[reader], content)
 
 
 def test_an_oracle_that_notices():
@@ -127,7 +130,7 @@ def test_exports_nested_deeply(folders, opening: str, place: str):
 @given(st.binary(max_size=200), st.integers(0, 2000))
 @QUICK
 def test_zips_with_bytes_changed(folders, piece: bytes, at: int):
-    whole = (CORPUS / "coco" / "stored.zip").read_bytes()
+    whole = CORPUS["coco/stored.zip"]
     hostile_input.read_coco(folders["coco"], whole[:at] + piece + whole[at + len(piece) :])
 
 
@@ -210,7 +213,7 @@ def test_documents_that_are_bombs(folders, text: str):
 )
 @settings(QUICK, max_examples=200)
 def test_shards_with_bytes_changed(folders, name: str, part: int, at: float, piece, flags: int):
-    parts = list(split_parts((CORPUS / "shards" / name).read_bytes()))
+    parts = list(split_parts(CORPUS[f"shards/{name}"]))
     start = int(at * len(parts[part]))
     parts[part] = parts[part][:start] + piece + parts[part][start + len(piece) :]
     parts[3] = flags
@@ -223,7 +226,7 @@ def test_shards_with_bytes_changed(folders, name: str, part: int, at: float, pie
 )
 @QUICK
 def test_manifests_of_odd_values(folders, key: str, value: object):
-    manifest, index, tar, _ = split_parts((CORPUS / "shards" / "png-3").read_bytes())
+    manifest, index, tar, _ = split_parts(CORPUS["shards/png-3"])
     text = json.dumps({**json.loads(manifest), key: value}).encode()
     hostile_input.read_shards(folders["shards"], join_parts((text, index, tar, FIX_MANIFEST)))
 
@@ -236,7 +239,7 @@ def test_a_manifest_nested_deeply(folders):
 @pytest.mark.parametrize("name", ["png-3", "jpg-3"])
 def test_the_seeds_of_shards_are_good(folders: dict[str, Path], name: str):
     """Else what is changed in them above would only ever meet the first check."""
-    hostile_input.read_shards(folders["shards"], (CORPUS / "shards" / name).read_bytes())
+    hostile_input.read_shards(folders["shards"], CORPUS[f"shards/{name}"])
     with ShardReader(folders["shards"] / "shards", "train") as reader:
         assert len(reader) == 2
         assert reader.read(1).image.shape == (*reader.image_size, 3)

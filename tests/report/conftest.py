@@ -3,15 +3,15 @@
 from pathlib import Path
 
 import pytest
-from finished_runs import make_run
 
-from cardamage import config
-from cardamage.paths import RunPaths
-from cardamage.report.results import RunResults, load_run
+from cardamage.config import loading
+from cardamage.report.load import RunResults, load_run
+from cardamage.runs.paths import RunPaths
+from tests.helpers.finished_runs import make_run
 
 
 def load(run: RunPaths) -> RunResults:
-    return load_run(run, config.load(run.config))
+    return load_run(run, loading.load(run.config))
 
 
 @pytest.fixture(scope="session")

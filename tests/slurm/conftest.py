@@ -7,8 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from cluster import Cluster, ClusterError, taking_turns
-from slurm_commands import Slurm
+
+from tests.helpers.cluster import Cluster, ClusterError, taking_turns
+from tests.helpers.slurm_commands import Slurm
 
 
 @functools.cache

@@ -6,11 +6,12 @@ What it does to jobs, from time limits to nodes that fail, is in ``test_interrup
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
-from cluster import DAEMONS
+
+from tests.helpers.cluster import DAEMONS
+from tests.helpers.programs import ROOT
 
 pytestmark = pytest.mark.slurm
 
@@ -64,9 +65,9 @@ def test_gpus_are_numbered_for_jobs_that_ask(slurm):
 
 
 def test_starting_twice_does_nothing(slurm):
-    program = [sys.executable, Path(__file__).with_name("cluster.py"), "start"]
+    program = [sys.executable, "-m", "tests.helpers.cluster", "start"]
     before = {p.pid for p in slurm.cluster.processes("slurmctld")}
-    printed = subprocess.check_output(program, text=True, timeout=10)
+    printed = subprocess.check_output(program, text=True, timeout=10, cwd=ROOT)
     assert printed == f"export SLURM_CONF={os.environ['SLURM_CONF']}\n"
     assert {p.pid for p in slurm.cluster.processes("slurmctld")} == before
 

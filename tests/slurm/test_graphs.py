@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from programs import Program
 from safetensors.numpy import load_file
-from slurm_commands import Slurm
-from submissions import TOY, TWO_NODES, jobs_of, run_of, states, wait_until_over
 
-from cardamage.paths import RunPaths
-from cardamage.stages import read_stage
-from cardamage.tables import read_table
-from launch.attempt import read_starts
+from cardamage.launch.slurm.attempt import read_starts
+from cardamage.runs.paths import RunPaths
+from cardamage.runs.stages import read_stage
+from cardamage.runs.tables import read_table
+from tests.helpers.programs import Program
+from tests.helpers.slurm_commands import Slurm
+from tests.helpers.submissions import TOY, TWO_NODES, jobs_of, run_of, states, wait_until_over
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -42,7 +42,7 @@ import signal
 import sys
 from pathlib import Path
 
-if any(word.endswith("jobs/pack.py") for word in sys.orig_argv):
+if "cardamage" in sys.orig_argv and "pack" in sys.orig_argv:
     fault, node = Path(os.environ["FAULT"]), os.environ["SLURMD_NODENAME"]
     killed = fault.read_text().split() if fault.exists() else []
     is_known = killed[-1:] * 2 == killed[-2:]

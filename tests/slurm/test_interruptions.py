@@ -13,12 +13,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from programs import Program
-from slurm_commands import Slurm
 
-from cardamage.paths import RunPaths
-from cardamage.stages import read_stage
-from launch.record import read_launch
+from cardamage.launch.watching.record import read_launch
+from cardamage.runs.paths import RunPaths
+from cardamage.runs.stages import read_stage
+from tests.helpers.programs import Program
+from tests.helpers.slurm_commands import Slurm
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -82,7 +82,7 @@ def wait_for_nobody():
     time.sleep(600)
 
 
-if any(word.endswith("jobs/train.py") for word in sys.orig_argv):
+if "cardamage" in sys.orig_argv and "train" in sys.orig_argv:
     sys.meta_path.insert(0, Hook())
 '''
 
@@ -96,9 +96,18 @@ class Training:
         self.gate = program.folder / f"gate of {name}"
         self.job = ""
 
-    def submit(self, *, partition: str = "main", extra: str = "", watchdog_s: float = 0) -> None:
-        """Submit it, its gate shut."""
+    def submit(
+        self,
+        *,
+        partition: str = "main",
+        extra: str = "",
+        watchdog_s: float = 0,
+        hangs: bool = False,
+    ) -> None:
+        """Submit it, its gate shut; with ``hangs`` process 1 hangs there."""
         self.gate.mkdir()
+        if hangs:
+            (self.gate / "hang").touch()
         (self.gate / "shut").touch()
         environment = {"GATE": str(self.gate), "PYTHONPATH": str(self.program.folder / "hook")}
         pairs = ", ".join(f"{name}: '{value}'" for name, value in environment.items())
@@ -204,12 +213,10 @@ def trainings(cluster, program: Program) -> Iterator[dict[str, Training]]:
     slurm = Slurm(cluster, program.folder)
     names = ("time limit", "silent hang", "hang", "signal", "requeue", "kill", "preempted")
     made = {name: Training(slurm, program, name.replace(" ", "-")) for name in names}
-    made["hang"].submit(watchdog_s=15)
+    made["hang"].submit(watchdog_s=15, hangs=True)
     made["preempted"].submit(partition="low", extra="gres: 'gpu:2'")
     for name in ("time limit", "silent hang", "signal", "requeue", "kill"):
-        made[name].submit()
-    for name in ("hang", "silent hang"):
-        (made[name].gate / "hang").touch()
+        made[name].submit(hangs=name == "silent hang")
     made["signal"].wait_until(lambda: "start 1:" in made["signal"].log, "start 1")
     made["signal"].signal("USR2")  # while it imports, or before
     for name, interrupt in (

@@ -7,13 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import failing_disk
 import pytest
-from programs import ROOT, Program
-from submissions import ONE_NODE, TOY, TWO_NODES, jobs_of, run_of, wait_until_over
 
-from cardamage.paths import STAGES
-from cardamage.stages import read_stage
+from cardamage.runs.paths import STAGES
+from cardamage.runs.stages import read_stage
+from tests.helpers import failing_disk
+from tests.helpers.programs import ROOT, Program
+from tests.helpers.submissions import ONE_NODE, TOY, TWO_NODES, jobs_of, run_of, wait_until_over
 
 pytestmark = pytest.mark.slurm
 
@@ -52,7 +52,7 @@ def test_the_code_that_runs_is_the_code_that_was_submitted(submit: Program, slur
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    for path in (tree / "jobs" / "pack.py", tree / "cardamage" / "stages.py"):
+    for path in (tree / "jobs" / "pack.py", tree / "cardamage" / "runs" / "stages.py"):
         path.write_text("raise SystemExit('this was edited after the submission')\n")
     run = run_of(submit)
     wait_until_over(slurm, run)
@@ -65,8 +65,8 @@ def test_the_code_that_runs_is_the_code_that_was_submitted(submit: Program, slur
         ("train: {partition: mian}", r'train.partition: "mian" is unknown \(did you mean "main"'),
         ("train: {time_minutes: 6000}", r"6000 is more than partition main allows, which is 60"),
         ("train: {nodes: 3}", r"stage train \(nodes 3, .*: SLURM refuses it: Requested node conf"),
-        ("test: {gpus_per_node: 9}", r"stage test \(.*GPUs per node 9.*SLURM refuses it"),
-        ("report: {mem_gb: 9000}", r"stage report \(.*9000 GiB a node.*SLURM refuses it"),
+        ("test: {gpus_per_node: 9}", r"stage test \(.*gpus_per_node 9.*SLURM refuses it"),
+        ("report: {mem_gb: 9000}", r"stage report \(.*mem_gb 9000.*SLURM refuses it"),
         ("train: {qos: nobel}", r"SLURM refuses it: Invalid qos"),
         ("pack: {extra: {reservatoin: x}}", r"unrecognized option '--reservatoin=x'"),
         ("train: {node: 3}", r'train.node: unknown key \(did you mean "nodes"\?\); allowed here:'),
@@ -112,7 +112,7 @@ def test_a_full_disk_leaves_nothing_queued_and_nothing_half_written(
         ("cardamage/errors.py", "No space left on device: cardamage/errors.py"),
         ("/.config.yaml", "toy/config.yaml: No space left on device; make room there"),
         ("launch.json", "launch.json: No space left on device; make room there"),
-        ("train.sbatch", "slurm/train.sbatch: No space left on device; make room there"),
+        (".submission_file_", "slurm/pack.sbatch: No space left on device; make room there"),
     ):
         line = submit.refuses(*command, **full, FAULT_PATH=name)
         assert said in line
@@ -130,7 +130,7 @@ def test_a_full_disk_leaves_nothing_queued_and_nothing_half_written(
 
 def test_slurm_is_the_default_where_it_is(submit: Program, slurm, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("CARDAMAGE_CLUSTER")
-    said = submit.succeeds("launch/submit.py", "toy.yaml", "--dry-run")
+    said = submit.succeeds("launch/submit.py", "toy.yaml", "--dry-run", "--verbose")
     assert "#SBATCH --job-name=toy-train" in said
 
 
@@ -143,7 +143,7 @@ def test_a_slurm_that_is_down_is_told_of_at_once(submit: Program, slurm, tmp_pat
     assert "SLURM does not answer" in line
     assert not (submit.folder / "runs").exists()
     # A dry run asks for nothing that it cannot do without.
-    assert "#SBATCH" in submit.succeeds(*command, "--dry-run", SLURM_CONF=str(conf))
+    assert "#SBATCH" in submit.succeeds(*command, "--dry-run", "--verbose", SLURM_CONF=str(conf))
 
 
 def test_a_full_queue_is_told_of_and_nothing_stays_in_it(submit: Program, slurm):

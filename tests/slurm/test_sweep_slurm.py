@@ -3,11 +3,11 @@
 import re
 
 import pytest
-from programs import Program
-from submissions import ONE_NODE, TOY, jobs_of, run_of, states, wait_until_over
 
-from cardamage.paths import RunPaths
-from cardamage.stages import read_stage
+from cardamage.runs.paths import RunPaths
+from cardamage.runs.stages import read_stage
+from tests.helpers.programs import Program
+from tests.helpers.submissions import ONE_NODE, TOY, jobs_of, run_of, states, wait_until_over
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

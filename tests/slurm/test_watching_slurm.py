@@ -13,15 +13,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from programs import ROOT, Program
 
-from cardamage.config import load
-from cardamage.files import write_json
-from cardamage.paths import STAGES, RunPaths
-from cardamage.runs import open_run
-from cardamage.stages import StageRecord, now, read_stage, write_stage
-from launch.job_queue import Queue, ask_accounting, ask_queue
-from launch.record import check_free, new_launch, read_launch
+from cardamage.config.loading import load
+from cardamage.launch.watching.queue import Queue, ask_accounting, ask_queue
+from cardamage.launch.watching.record import check_free, new_launch, read_launch
+from cardamage.runs.directory import open_run
+from cardamage.runs.paths import STAGES, RunPaths
+from cardamage.runs.stages import StageRecord, now, read_stage
+from cardamage.system.files import write_json
+from tests.helpers.markers import write_stage
+from tests.helpers.programs import ROOT, Program
 
 pytestmark = pytest.mark.slurm
 
@@ -40,8 +41,8 @@ import os, signal, sys, time
 from pathlib import Path
 
 from cardamage.errors import ConfigError, Stopped, run_program
-from cardamage.paths import RunPaths
-from cardamage.stages import running
+from cardamage.runs.paths import RunPaths
+from cardamage.runs.stages import running
 
 run, stage, behaviour = RunPaths(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
 

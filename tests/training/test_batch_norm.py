@@ -4,8 +4,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from cardamage.errors import ConfigError
-from cardamage.training.batch_norm import synchronise_batch_norm
-from cardamage.training.plan import StepPlan
+from cardamage.training.numerics import synchronise_batch_norm
+from cardamage.training.steps import StepPlan
 
 
 class OnGpu:

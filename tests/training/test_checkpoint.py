@@ -1,11 +1,13 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from cardamage.config import SegNet, UNet
+from cardamage.config.loading import parse
+from cardamage.config.recipe import SegNet, UNet
 from cardamage.errors import CheckpointError
 from cardamage.models import build_model
 from cardamage.training.checkpoint import (
@@ -23,6 +25,11 @@ INFO = CheckpointInfo(
     image_size=(64, 48),
     config_hash="0123456789abcdef",
 )
+
+EXPERIMENT = {
+    "data": {"source": "cars", "classes": ["a dent", "<b>"], "image_size": [64, 48]},
+    "model": {"name": "segnet2"},
+}
 
 
 @pytest.fixture
@@ -93,8 +100,8 @@ def test_no_flipped_bit_of_the_header_goes_unnoticed(saved):
             load_checkpoint(path)
 
 
-def test_a_checkpoint_from_before_they_carried_a_hash_is_read(saved):
-    path, model = saved
+def of_the_first_version(path, model, *, hashed):
+    """Rewrite ``path`` as the first version wrote it: a key for each fact, hash of the bytes."""
     metadata = {
         "epoch": "3",
         "model": json.dumps(INFO.model),
@@ -102,8 +109,41 @@ def test_a_checkpoint_from_before_they_carried_a_hash_is_read(saved):
         "image_size": json.dumps(INFO.image_size),
         "config_hash": INFO.config_hash,
     }
-    save_file(model.state_dict(), path, metadata)
-    assert load_checkpoint(path).info == INFO
+    save_file({name: t.contiguous() for name, t in model.state_dict().items()}, path, metadata)
+    if hashed:
+        content = path.read_bytes()
+        end = 8 + int.from_bytes(content[:8], "little")
+        header, data = json.loads(content[8:end]), content[end:]
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        digest = hashlib.sha256(compact(header) + data).hexdigest()
+        header["__metadata__"]["sha256"] = digest
+        text = compact(header)
+        text += b" " * (-len(text) % 8)
+        path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+def compact(header):
+    return json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_a_checkpoint_of_the_first_version_is_read(saved, hashed):
+    path, model = saved
+    of_the_first_version(path, model, hashed=hashed)
+    assert load_checkpoint(path).info == replace(INFO, version=None)
+
+
+def test_a_flipped_bit_of_a_checkpoint_of_the_first_version_is_noticed(saved):
+    path, model = saved
+    of_the_first_version(path, model, hashed=True)
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    for position in (*range(0, header, 7), header, (header + len(whole)) // 2, len(whole) - 1):
+        content = bytearray(whole)
+        content[position] ^= 1 << position % 8
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError):
+            load_checkpoint(path)
 
 
 def test_safetensors_of_another_program_are_refused(tmp_path):
@@ -124,5 +164,19 @@ def test_the_weights_of_another_model_are_refused(saved, model, classes):
 
 def test_a_checkpoint_of_another_config_is_refused(saved):
     path, _ = saved
-    with pytest.raises(CheckpointError, match="hash 0123456789abcdef, not fedcba9876543210"):
-        check_belongs(load_checkpoint(path), "fedcba9876543210", path)
+    experiment = parse({**EXPERIMENT, "seed": 1})
+    with pytest.raises(CheckpointError, match=f"hash 0123456789abcdef, not {experiment.hash()}"):
+        check_belongs(load_checkpoint(path), experiment, path)
+
+
+def test_a_checkpoint_of_the_first_version_belongs_by_its_model_classes_and_size(saved):
+    path, _ = saved
+    checkpoint = load_checkpoint(path)
+    old = replace(checkpoint, info=replace(checkpoint.info, version=None))
+    check_belongs(old, parse(EXPERIMENT), path)
+    for other in (
+        {"model": {"name": "segnet3"}},
+        {"data": {**EXPERIMENT["data"], "classes": ["a"]}},
+    ):
+        with pytest.raises(CheckpointError, match="another config"):
+            check_belongs(old, parse({**EXPERIMENT, **other}), path)

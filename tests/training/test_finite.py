@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from cardamage import config
+from cardamage.config import loading
 from cardamage.errors import CardamageError
-from cardamage.paths import RunPaths
+from cardamage.runs.paths import RunPaths
 from cardamage.training.finite import FiniteCheck
-from cardamage.training.plan import StepPlan
+from cardamage.training.steps import StepPlan
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def check(tmp_path):
         keys=np.array([f"{i:08d}" for i in range(8)]),
         info=lambda sample: {"file_name": f"car {sample}.jpg"},
     )
-    return FiniteCheck(RunPaths(tmp_path / "wild"), config.parse(values), plan, reader)
+    return FiniteCheck(RunPaths(tmp_path / "wild"), loading.parse(values), plan, reader)
 
 
 def rows(loss: list[float]) -> dict[str, torch.Tensor]:

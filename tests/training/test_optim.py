@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch import nn
 
-from cardamage.config import SGD, Adam, AdamW
+from cardamage.config.recipe import SGD, Adam, AdamW, SmpModel
+from cardamage.models import build_model, encoder_of
 from cardamage.training.optim import build_optimizer
 
 
@@ -22,14 +24,32 @@ from cardamage.training.optim import build_optimizer
     ],
 )
 def test_the_config_reaches_the_optimiser(settings, kind, expected):
-    optimizer = build_optimizer(settings, [torch.nn.Parameter(torch.zeros(1))])
+    optimizer = build_optimizer(settings, nn.Linear(1, 1))
     assert type(optimizer) is kind
-    assert {key: optimizer.defaults[key] for key in expected} == expected
+    (group,) = optimizer.param_groups
+    assert {key: group[key] for key in expected} == expected
 
 
 def test_one_sgd_step_by_hand():
-    weight = torch.nn.Parameter(torch.tensor([1.0]))
-    optimizer = build_optimizer(SGD(name="sgd", lr=0.1), [weight])
+    model = nn.Linear(1, 1, bias=False)
+    weight = model.weight
+    nn.init.ones_(weight)
+    optimizer = build_optimizer(SGD(name="sgd", lr=0.1), model)
     (weight * 3).sum().backward()
     optimizer.step()
     assert weight.item() == pytest.approx(1.0 - 0.1 * 3)
+
+
+def test_norms_and_encoder_have_their_own_decay_and_rate():
+    model = build_model(SmpModel(name="smp", encoder="resnet18", weights="none"), 2)
+    settings = AdamW(name="adamw", lr=0.01, weight_decay=0.1, decay_norms=False, encoder_lr=0.25)
+    optimizer = build_optimizer(settings, model)
+    inside = {id(parameter) for parameter in encoder_of(model).parameters()}
+    assert optimizer.param_groups[0]["lr"] == 0.01  # what metrics.csv calls lr
+    seen = 0
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            assert group["lr"] == (0.0025 if id(parameter) in inside else 0.01)
+            assert group["weight_decay"] == (0.1 if parameter.ndim > 1 else 0.0)
+            seen += 1
+    assert seen == len(list(model.parameters()))

@@ -9,10 +9,9 @@ from accelerate import Accelerator
 from torch import nn
 
 from cardamage.errors import CheckpointError
-from cardamage.paths import RunPaths
-from cardamage.tally import Tally
-from cardamage.training.resume import Training
-from cardamage.training.states import State, read_state, write_state
+from cardamage.evaluation.confusion import Tally
+from cardamage.runs.paths import RunPaths
+from cardamage.training.state import State, Training, read_state, write_state
 
 
 def training(width: int = 2) -> Training:
@@ -37,9 +36,9 @@ def saved(run: RunPaths, change: Callable[[State], object]) -> Training:
 
 def test_a_state_is_taken_up_whole(tmp_path: Path) -> None:
     run = RunPaths(tmp_path / "run")
-    assert training().take_up(RunPaths(tmp_path / "new")) is None
+    assert training().resume(RunPaths(tmp_path / "new")) is None
     first, second = saved(run, lambda state: None), training()
-    assert second.take_up(run) == run.state(5)
+    assert second.resume(run) == run.state(5)
     assert (second.step, second.rows) == (5, [{"epoch": 1}])
     for name, tensor in first.module.state_dict().items():
         assert torch.equal(second.module.state_dict()[name], tensor)
@@ -66,7 +65,7 @@ def test_a_whole_file_of_another_content_is_refused_in_one_line(
     run = RunPaths(tmp_path / "run")
     saved(run, change)
     with pytest.raises(CheckpointError, match=rf"state-00000005\.pt.*{problem}") as refused:
-        training().take_up(run)
+        training().resume(run)
     assert "\n" not in str(refused.value)
 
 

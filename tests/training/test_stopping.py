@@ -64,7 +64,7 @@ def test_a_second_interrupt_is_not_patient(stop):
 
 PROGRAM = """
 import os, signal
-from cardamage.distributed import start_accelerator
+from cardamage.training.distributed import start_accelerator
 from cardamage.training.stopping import StopRequests
 
 accelerator = start_accelerator("no")

@@ -5,14 +5,14 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from cardamage.training.warm_up import settle_gradient_order
+from cardamage.training.numerics import warm_up_ddp_buckets
 
 PROGRAM = """
 import copy, os
 import torch
-from cardamage.distributed import start_accelerator
+from cardamage.training.distributed import start_accelerator
 from cardamage.models.segnet import segnet
-from cardamage.training.warm_up import settle_gradient_order
+from cardamage.training.numerics import warm_up_ddp_buckets
 
 accelerator = start_accelerator("no")
 
@@ -22,7 +22,7 @@ def prepared(weights):
     if weights:
         model.load_state_dict(weights)
     model = accelerator.prepare(model)
-    settle_gradient_order(model, accelerator, (16, 16))  # without it, they differ
+    warm_up_ddp_buckets(model, accelerator, (16, 16))  # without it, they differ
     return model
 
 def step(model, number):
@@ -57,6 +57,6 @@ def test_a_step_after_a_resumption_on_three_processes_adds_as_it_would_have(prog
 def test_one_process_has_nothing_to_settle():
     model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    settle_gradient_order(model, Accelerator(cpu=True), (4, 4))
+    warm_up_ddp_buckets(model, Accelerator(cpu=True), (4, 4))
     assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())

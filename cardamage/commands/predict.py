@@ -1,0 +1,134 @@
+"""Predict on photos.
+
+Writes of each photo its class ids (<photo>.png, 8 bits with a palette, of the photo's size) and a
+sheet to look at (<photo>.overlay.jpg), and of all of them index.html, predictions.csv and
+predictions.json, with scores where masks exist, and predictions.coco.json, to import into a
+labelling tool.
+"""
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cardamage.commands.arguments import add_runs_dir
+from cardamage.errors import ConfigError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run",
+        nargs="+",
+        metavar="RUN",
+        help="a run, by name or path, or a checkpoint file; of several, such as other seeds, the "
+        "mean of the probabilities counts",
+    )
+    parser.add_argument(
+        "--images", type=Path, required=True, metavar="PATH", help="a photo or a folder"
+    )
+    parser.add_argument(
+        "--masks",
+        type=Path,
+        metavar="DIR",
+        help="what people drew: <photo>.png with class ids, or Label Studio's "
+        "task-<photo>-annotation-<n>-by-<n>-tag-<class>-<k>.png",
+    )
+    parser.add_argument(
+        "--class-map",
+        action="append",
+        default=[],
+        metavar='"NAME=CLASS"',
+        help="a Label Studio class that the run knows as CLASS, or as background; repeatable",
+    )
+    parser.add_argument(
+        "--binary",
+        action="store_true",
+        help="score damage against background, whatever class a mask or the run gives it",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        default="best",
+        metavar="best|last|N",
+        help="the best by the validation split (default), the last, or that of epoch N",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go")
+    parser.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="photos a forward pass (%(default)s)"
+    )
+    parser.add_argument(
+        "--flip",
+        action="store_true",
+        help="predict on each photo mirrored as well, and take the mean of the probabilities",
+    )
+    parser.add_argument(
+        "--simplify",
+        type=float,
+        default=0.0,
+        metavar="PX",
+        help="leave corners out of the polygons of predictions.coco.json, which then stray by PX "
+        "pixels at most; default: none, so that they are exact",
+    )
+    add_runs_dir(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from cardamage.predict.folder import predict_folder, refuse_inputs
+    from cardamage.predict.model import TrainedModel
+    from cardamage.predict.outputs import SUMMARIES
+    from cardamage.predict.photos import mask_classes
+    from cardamage.runs.checkpoints import choose_checkpoint, rule
+    from cardamage.runs.directory import resolve
+    from cardamage.runs.lookup import find_run
+    from cardamage.system.console import log
+
+    if not 0 <= arguments.simplify < math.inf:
+        raise ConfigError(f"--simplify {arguments.simplify}: a number of pixels, 0 or more")
+    if arguments.batch_size < 1:
+        raise ConfigError(f"--batch-size {arguments.batch_size}: at least one photo a forward pass")
+    if arguments.binary and not arguments.masks:
+        raise ConfigError("--binary tells how masks are scored; give their folder as --masks")
+    if arguments.class_map and not arguments.masks:
+        raise ConfigError("--class-map tells what masks show; give their folder as --masks")
+    refuse_inputs(arguments.out, (arguments.images, arguments.masks))
+    groups: Mapping[str, Sequence[str]] = {}
+    drop: Sequence[str] = ()
+    models: list[TrainedModel] = []
+    names: list[str] = []
+    files: list[str] = []
+    for word in arguments.run:
+        file, best = Path(word), ""
+        if file.suffix == ".safetensors":
+            model, name = TrainedModel.load(file), str(file)
+            groups = groups or {class_name: (class_name,) for class_name in model.class_names[1:]}
+        else:
+            experiment, run = resolve(find_run(word, arguments.runs_dir).root)
+            name, select_by = experiment.name, experiment.test.select_by
+            _, file = choose_checkpoint(run, arguments.checkpoint, select_by)
+            model = TrainedModel.load(file, of=experiment)
+            best = f" ({rule(select_by)})" if arguments.checkpoint == "best" else ""
+            groups, drop = experiment.data.class_groups, experiment.data.drop
+        epoch = model.info.epoch
+        log.info("predicting with epoch %d%s of %s on %s", epoch, best, name, model.device_name)
+        models.append(model)
+        names.append(name)
+        files.append(file.name)
+    model = TrainedModel.together(models)
+    outcomes, totals = predict_folder(
+        model,
+        {"run": " + ".join(names), "epoch": model.info.epoch, "checkpoint": " + ".join(files)},
+        images=arguments.images,
+        out=arguments.out,
+        masks_dir=arguments.masks,
+        class_ids=mask_classes(groups, drop, arguments.class_map),
+        batch_size=arguments.batch_size,
+        flip=arguments.flip,
+        simplify_px=arguments.simplify,
+        binary=arguments.binary,
+    )
+    maps, out = len(outcomes), arguments.out
+    print(f"{maps} maps, {maps} overlays, {', '.join(SUMMARIES)} in {out}")
+    if totals:
+        print(f"over the {sum(o.counts is not None for o in outcomes)} images with a mask:")
+        for score, value in totals.items():
+            if not math.isnan(value):
+                print(f"  {score:<32} {value:.4f}")

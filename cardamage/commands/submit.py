@@ -1,0 +1,164 @@
+"""Run experiments, sweeps and studies.
+
+Every config is checked first. Where there is a SLURM, pack, train, test and report are queued as
+jobs that wait for each other, and their ids are printed. Elsewhere, and with `--cluster local`,
+they run on this machine, and the path of the report is printed: there Ctrl-C stops after the
+current training step, and pressed again ends everything at once. The same command resumes where a
+stopped or failed run ended.
+"""
+
+import argparse
+import sys
+
+from cardamage.commands.arguments import add_runs_dir, split_overrides
+from cardamage.errors import ConfigError, ExitStatus
+from cardamage.launch.local.backend import Ending, Launch, run_here
+from cardamage.launch.local.commands import count_gpus, local_commands
+from cardamage.launch.planning.forecast import describe, outline, problems
+from cardamage.launch.planning.networks import prepare_networks
+from cardamage.launch.planning.plan import Plan
+from cardamage.launch.planning.preflight import plan_checked
+from cardamage.launch.planning.profiles import LocalProfile, SlurmProfile
+from cardamage.launch.watching.record import check_free, new_launch
+from cardamage.runs.directory import open_run
+from cardamage.runs.paths import STAGES, RunPaths
+from cardamage.runs.provenance import provenance, write_provenance
+from cardamage.runs.stages import read_stage
+from cardamage.runs.study import open_study
+from cardamage.system.console import console
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "config",
+        nargs="+",
+        metavar="CONFIG | key=value",
+        help="YAML files of experiments, sweeps or studies, or directories of runs or studies; and "
+        "overrides for all of them, as in optim.lr=3e-4",
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="NAME",
+        help="local, slurm, or the path of your own profile, which ends in .yaml; default: that of "
+        "CARDAMAGE_CLUSTER, else slurm where a cluster answers, else local",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would run, and change nothing"
+    )
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="in a dry run also the exact commands, or the batch scripts",
+    )
+    parser.add_argument(
+        "--stages", metavar="LIST", help=f"only these, separated by commas: {','.join(STAGES)}"
+    )
+    add_runs_dir(parser)
+    parser.add_argument(
+        "--max-running",
+        type=int,
+        metavar="N",
+        help="on SLURM: of several runs so many may run at once",
+    )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="show the progress until the end; on this machine it always is shown",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    configs, overrides = split_overrides(arguments.config)
+    if arguments.max_running is not None and arguments.max_running < 1:
+        raise ConfigError(f"--max-running {arguments.max_running}: at least one has to run")
+    plan, arguments.cluster, profile, absent = plan_checked(
+        configs,
+        overrides,
+        arguments.runs_dir,
+        stages=arguments.stages,
+        cluster=arguments.cluster,
+        data_may_come=arguments.dry_run,
+    )
+    prepare_networks(plan.plans, fetch=not arguments.dry_run)
+    for study in plan.studies:
+        print(study)
+    if arguments.dry_run:
+        for line in outline(plan):
+            print(f"  {line}")
+        for problem in absent:
+            print(f"would be refused: {problem}")
+    match profile:
+        case _ if not plan.plans and not plan.comparisons:
+            return
+        case LocalProfile():
+            _run_here(plan, profile, arguments)
+        case SlurmProfile():
+            _queue(plan, profile, arguments)
+
+
+def _run_here(plan: Plan, profile: LocalProfile, arguments: argparse.Namespace) -> None:
+    """Run the stages on this machine, or say what would run."""
+    plans = (*plan.plans, *plan.comparisons)
+    commands, gpus = [local_commands(each, profile) for each in plans], count_gpus()
+    if arguments.dry_run:
+        for each, of_plan in zip(plans, commands, strict=True):
+            print(*describe(plan, each, of_plan if arguments.verbose else {}, gpus), sep="\n")
+        return
+    for each in plans:
+        for problem in problems(each.experiment, None, gpus=gpus):
+            raise ConfigError(f"{each.experiment.name}: {problem}")
+        check_free(each.run)  # before anything of it is written
+    found = provenance()
+    for each in plan.plans:
+        open_run(each.run, each.experiment)
+        write_provenance(each.run, found)
+    for study in plan.studies:
+        open_study(study.study, study.record)
+        write_provenance(study.study, found)
+    launches = []
+    for each, of_plan in zip(plans, commands, strict=True):
+        started = {stage: command.arguments for stage, command in of_plan.items()}
+        record = new_launch("local", arguments.cluster, sys.argv, started)
+        launches.append(Launch(each, of_plan, record))
+    sys.exit(run_here(launches, console, _announce))
+
+
+def _queue(plan: Plan, profile: SlurmProfile, arguments: argparse.Namespace) -> None:
+    """Submit the stages to SLURM, or print what would be submitted."""
+    from cardamage.launch.slurm import follow, submission
+    from cardamage.launch.slurm.plan import describe as describe_jobs
+    from cardamage.launch.slurm.plan import in_words, nothing_to_do, plan_submission
+    from cardamage.launch.slurm.script import render
+    from cardamage.launch.slurm.site import site_or_defaults
+
+    given = plan, profile, arguments.cluster
+    if arguments.dry_run:
+        site = site_or_defaults()
+        planned = plan_submission(*given, site, max_running=arguments.max_running)
+        for line in describe_jobs(plan, planned):
+            print(line)
+        scripts = planned.jobs if arguments.verbose else ()
+        for number, job in enumerate(scripts, start=1):
+            print(f"\n# {number}. {in_words(job)}\n# {job.script}")
+            print(render(job, profile).rstrip())
+        return
+    submitted, jobs = submission.submit(*given, sys.argv, max_running=arguments.max_running)
+    for line in nothing_to_do(plan, submitted):
+        print(line)
+    for each in submitted.plans:
+        ids = ", ".join(f"{stage} {job}" for stage, job in jobs[each.run.root].items())
+        print(f"{each.experiment.name}: {ids}")
+    if arguments.follow and submitted.plans:
+        sys.exit(follow.follow(submitted.plans, console))
+
+
+def _announce(run: RunPaths, ending: Ending) -> None:
+    stage, status, error = ending
+    if status == ExitStatus.DONE:
+        page = read_stage(run, stage).output.get("page")
+        print(f"{stage}: {page}" if page else f"{stage} of {run.root} is done")
+        return
+    label = "stopped" if status == ExitStatus.STOPPED else "error"
+    log = f"; its log is {path}" if (path := run.log(stage)).is_file() else ""
+    remedy = "; the same command resumes" if label == "stopped" else ""
+    print(f"{label}: {run.root}: stage {stage}: {error}{log}{remedy}", file=sys.stderr)

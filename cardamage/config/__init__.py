@@ -1,0 +1,1 @@
+"""What a person writes: experiment, sweep and study files, read without torch."""

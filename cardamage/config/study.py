@@ -1,0 +1,308 @@
+"""Many experiments in one file: sweeps and studies, their schema, and the runs they stand for."""
+
+import functools
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from cardamage.config import loading
+from cardamage.config.choice import parse_pick
+from cardamage.config.complaints import explain
+from cardamage.config.experiment import Experiment
+from cardamage.config.recipe import Section
+from cardamage.config.yaml12 import read_mapping
+from cardamage.errors import ConfigError
+
+MAX_RUNS = 1000
+"""Most runs of one file."""
+
+_LONGEST_NAME = 100  # characters, as the schema of an experiment allows
+_LONGEST_VALUE = 24  # characters of a value inside the name of a run
+
+Name = Annotated[str, Field(max_length=_LONGEST_NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+ConfigPath = Annotated[str, Field(min_length=1)]
+Overrides = dict[str, Any]
+GridValues = Annotated[list[Any], Field(min_length=1, max_length=MAX_RUNS)]
+
+
+class Sweep(Section):
+    """One experiment over a grid of values."""
+
+    config: ConfigPath
+    """The experiment's YAML file, as seen from the folder of this file."""
+    overrides: Overrides = {}  # noqa: RUF012 - frozen
+    """Values for all runs by dotted key, as in optim.lr; a mapping replaces the whole section."""
+    grid: Annotated[dict[str, GridValues], Field(min_length=1)]
+    """Values by dotted key; every combination is a run, named after its values."""
+
+    @model_validator(mode="after")
+    def _values_are_distinct(self) -> Self:
+        for key, values in self.grid.items():
+            texts = [json.dumps(value, default=str) for value in values]
+            if twice := next((text for text in texts if texts.count(text) > 1), None):
+                raise ValueError(f"grid lists {twice} twice for {key}; keep one")
+            if key in self.overrides:
+                raise ValueError(f"{key} is in overrides and in grid; keep one")
+        return self
+
+
+class SweepFile(Section):
+    """A sweep: one experiment over a grid of values, submitted at once and compared."""
+
+    name: Name
+    """The sweep's folder, and the beginning of its runs' names."""
+    sweep: Sweep
+    """What is run."""
+
+
+class StudyExperiment(Section):
+    """One experiment of a study."""
+
+    config: ConfigPath
+    """The experiment's YAML file, as seen from the folder of this file."""
+    overrides: Overrides = {}  # noqa: RUF012 - frozen
+    """Values over those of the file by dotted key; a mapping replaces the whole section."""
+
+
+class StudyComparison(Section):
+    """A report that compares some runs of a study, or single checkpoints of them."""
+
+    name: Name
+    """The folder inside the study's report."""
+    runs: Annotated[list[str], Field(min_length=2, max_length=MAX_RUNS)]
+    """Which experiments, in order: e6 is the best checkpoint, e6@2, e6@best, e6@last that one."""
+
+
+class StudyFile(Section):
+    """A study: several experiments, submitted at once and compared."""
+
+    name: Name
+    """The study's folder."""
+    experiments: Annotated[dict[str, StudyExperiment], Field(min_length=1, max_length=MAX_RUNS)]
+    """The experiments; each key is the name of a run directory."""
+    compare: Annotated[list[StudyComparison], Field(max_length=MAX_RUNS)] = []  # noqa: RUF012
+    """Reports on some of the runs, beside the one that compares all of them."""
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        for key in self.experiments:
+            try:
+                TypeAdapter(Name).validate_python(key)
+            except ValidationError:
+                raise ValueError(
+                    f'experiments: "{key}" names a run directory; it may have up to 100 letters, '
+                    f"digits, dots, dashes and underscores, and begins with a letter or digit"
+                ) from None
+        if self.name in self.experiments:
+            raise ValueError(
+                f'"{self.name}" is the name of the study and of an experiment; both are folders '
+                f"beside each other, so choose another for one of them"
+            )
+        names = [comparison.name for comparison in self.compare]
+        for comparison in self.compare:
+            if names.count(comparison.name) > 1:
+                raise ValueError(f'compare has two of the name "{comparison.name}"; rename one')
+            for text in comparison.runs:
+                try:
+                    run = parse_pick(text).run
+                except ConfigError as error:
+                    raise ValueError(f'compare: "{comparison.name}": {error}') from None
+                if run not in self.experiments:
+                    raise ValueError(
+                        f'compare: "{comparison.name}" compares "{run}", which is none of the '
+                        f"experiments: {', '.join(self.experiments)}"
+                    )
+                if comparison.runs.count(text) > 1:
+                    raise ValueError(f'compare: "{comparison.name}" has "{text}" twice; keep one')
+        return self
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study or sweep, every experiment of it valid and named after its run directory.
+
+    ``compare`` holds what each further report compares, by the report's name, as
+    :func:`~cardamage.config.choice.parse_pick` reads it.
+    """
+
+    name: str
+    source: Path
+    experiments: tuple[Experiment, ...]
+    compare: Mapping[str, tuple[str, ...]]
+
+
+def expand(path: Path, values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Study:
+    """The experiments that the study or sweep in a file stands for.
+
+    Args:
+        path: the file, from whose folder the configs it names are looked for.
+        values: its content.
+        overrides: ``dotted.key=value``, laid over every experiment, after the file's own.
+
+    Raises:
+        ConfigError: the file, an override or an experiment is wrong.
+    """
+    for override in overrides:
+        if override.startswith("name="):
+            raise ConfigError(
+                f"{override} would give all runs of {path} one name; leave it out, or change the "
+                f"name in the file"
+            )
+    if "sweep" in values and "experiments" in values:
+        raise ConfigError(f"{path}: has both sweep and experiments; make it two files")
+    schema = SweepFile if "sweep" in values else StudyFile
+    try:
+        file = schema.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {explain(error, schema)}") from None
+    match file:
+        case SweepFile():
+            members = _members_of_sweep(path, file, overrides)
+            compare = {}
+        case StudyFile():
+            members = {key: (e.config, e.overrides) for key, e in file.experiments.items()}
+            compare = {comparison.name: tuple(comparison.runs) for comparison in file.compare}
+    read_base = functools.cache(functools.partial(_read_base, path))
+    experiments = []
+    for name, (config, values_of_run) in members.items():
+        if "name" in values_of_run:
+            raise ConfigError(
+                f"{path}: run {name}: this file names it, so the key name cannot be given; drop it"
+            )
+        base = {**read_base(path.parent / config), "name": name}
+        own = [f"{key}={json.dumps(value)}" for key, value in _seen_from(path, values_of_run)]
+        try:
+            experiments.append(
+                loading.parse(base, [*own, *overrides], where=str(path.parent / config))
+            )
+        except ConfigError as error:
+            raise ConfigError(f"{path}: run {name}: {error}") from None
+    _check_epochs(path, experiments, compare, overrides)
+    return Study(file.name, path, tuple(experiments), compare)
+
+
+def _seen_from(path: Path, values: Overrides) -> Iterator[tuple[str, Any]]:
+    """The values that a study's file lays over an experiment, paths counted from that file."""
+    for key, value in values.items():
+        section, dot, name = key.partition(".")
+        if section != "data":
+            yield key, value
+        else:
+            data = {name: value} if dot else value
+            data = loading.with_paths_from(path.parent, {"data": data})["data"]
+            yield key, data[name] if dot else data
+
+
+def json_schema() -> str:
+    """The JSON Schema of a study or sweep file, for editors that complete and check it."""
+    schema = TypeAdapter(SweepFile | StudyFile).json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def _check_epochs(
+    path: Path,
+    experiments: Sequence[Experiment],
+    compare: Mapping[str, Sequence[str]],
+    overrides: Sequence[str],
+) -> None:
+    """Refuse to compare an epoch that the file itself does not ask for.
+
+    Where the command line makes runs shorter, the last epoch there is takes its place.
+    """
+    if any(override.partition("=")[0] in ("train", "train.epochs") for override in overrides):
+        return
+    epochs = {experiment.name: experiment.train.epochs for experiment in experiments}
+    for name, texts in compare.items():
+        for pick in map(parse_pick, texts):
+            if pick.within(epochs[pick.run]) != pick:
+                raise ConfigError(
+                    f'{path}: compare: "{name}" has {pick}, but {pick.run} is trained for '
+                    f"{epochs[pick.run]} epochs; name one of them, {pick.run}@best or "
+                    f"{pick.run}@last"
+                )
+
+
+def _read_base(path: Path, where: Path) -> dict[str, Any]:
+    try:
+        values = read_mapping(where)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if loading.is_study(values):
+        raise ConfigError(f"{path}: {where} is no experiment but a study or sweep itself")
+    return loading.with_paths_from(where.parent, values)
+
+
+def _members_of_sweep(
+    path: Path, file: SweepFile, overrides: Sequence[str]
+) -> dict[str, tuple[str, Overrides]]:
+    """For each run its config and its values, by the run's name."""
+    grid = file.sweep.grid
+    for override in overrides:
+        key = override.partition("=")[0]
+        for swept in grid:
+            if f"{key}.".startswith(f"{swept}.") or f"{swept}.".startswith(f"{key}."):
+                raise ConfigError(
+                    f"{override} cannot be laid over {path}, which sweeps over {swept}; leave it "
+                    f"out, or change the grid"
+                )
+    if (runs := math.prod(map(len, grid.values()))) > MAX_RUNS:
+        raise ConfigError(f"{path}: sweep.grid: makes {runs} runs; at most {MAX_RUNS} are allowed")
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    names = _names(file.name, points)
+    return {
+        name: (file.sweep.config, {**file.sweep.overrides, **point})
+        for name, point in zip(names, points, strict=True)
+    }
+
+
+def _names(prefix: str, points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A run's name for every point of a grid, as in ``lr_sweep-lr_0.001-seed_0``.
+
+    A name depends on its point, not on the others, so adding values renames no run.
+    """
+    keys = list(points[0])
+    last = [key.rpartition(".")[2] for key in keys]
+    short = [s if last.count(s) == 1 else key for s, key in zip(last, keys, strict=True)]
+    names = []
+    for point in points:
+        values = zip(short, point.values(), strict=True)
+        names.append("-".join([prefix, *(f"{key}_{_in_name(value)}" for key, value in values)]))
+    return [
+        name
+        if len(name) <= _LONGEST_NAME and names.count(name) == 1
+        else f"{name[: _LONGEST_NAME - 9]}-{_digest(point)}"
+        for name, point in zip(names, points, strict=True)
+    ]
+
+
+def _in_name(value: Any) -> str:
+    """A value in the characters that names of runs may have; a hash tells what they cannot."""
+    leaves = _leaves(value)
+    text = "-".join(t if isinstance(t, str) else json.dumps(t).replace("e+", "e") for t in leaves)
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+    if plain == text and len(plain) <= _LONGEST_VALUE:
+        return plain
+    return f"{plain[:_LONGEST_VALUE].strip('-')}-{_digest(value)}"
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """The values inside nested mappings and lists, in order."""
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(inner)
+    else:
+        yield value
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,1 @@
+"""A COCO export, read and painted."""

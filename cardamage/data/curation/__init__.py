@@ -1,0 +1,1 @@
+"""Tools on COCO exports: audit, split, preview, download, synthesize."""

@@ -1,0 +1,1 @@
+"""Packed datasets: made, read and loaded in an exact order."""

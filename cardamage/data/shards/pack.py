@@ -1,0 +1,350 @@
+"""Packing: a COCO export becomes a folder of shards, once for all experiments that pack alike.
+
+The folder's name ends in a fingerprint of what is packed and how, so shards never go stale: another
+export or other options make another folder. Every tar appears whole or not at all, and the manifest
+last. Hence the same call continues after an interruption, keeps the tars that are there, and
+returns at once when nothing is missing.
+"""
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cardamage.config.dataset import Boxes, PaintOrder, SubsetBy, may_lack
+from cardamage.data.coco.categories import map_categories
+from cardamage.data.coco.export import read_export
+from cardamage.data.coco.layout_check import require_splits
+from cardamage.data.coco.source import ImageSource
+from cardamage.data.curation.deal import dealt
+from cardamage.data.pool import results_of
+from cardamage.data.shards.folder import discard, held, is_complete, warn_of_strays
+from cardamage.data.shards.lost import count_lost, refuse_nothing, warn_of_losses
+from cardamage.data.shards.make import (
+    JPEG_QUALITY,
+    ImageFormat,
+    Recipe,
+    ShardTask,
+    make_shard,
+)
+from cardamage.data.shards.manifest import (
+    VERSION,
+    Manifest,
+    ShardRecord,
+    SplitRecord,
+    fault_in_size,
+    read_manifest,
+    write_manifest,
+)
+from cardamage.data.shards.selection import Selection, select, without_broken
+from cardamage.data.shards.tar import Shard
+from cardamage.errors import DataError, MachineFault, of_storage
+from cardamage.labels import BACKGROUND
+from cardamage.runs.paths import SPLITS, ShardPaths
+from cardamage.system.console import EventLog, Progress, log
+from cardamage.system.files import write_bytes
+from cardamage.system.processes import count_cores
+
+SAMPLES_PER_SHARD = 64
+"""Small enough that a few hundred images keep every core busy to the end."""
+
+_RASTERISER = f"pycocotools {version('pycocotools')}"
+_FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')  # twice as fast as all of JSON
+_FEW = 100  # images: fewer are packed before a second process would have started
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What is to be packed, where to, and what is there of it; see :func:`prepare`."""
+
+    paths: ShardPaths
+    """The shard folder, which need not exist."""
+    fingerprint: str
+    samples: dict[str, int]
+    """Images of each split that are used."""
+    complete: bool
+    """Nothing is left to do."""
+    check: bool
+    source: ImageSource
+    options: dict[str, Any]
+    recipe: Recipe
+    selection: Selection
+    """Empty when complete, for then the annotations are not read."""
+
+
+def pack(
+    source: Path, *, events: EventLog | None = None, workers: int | None = None, **options: Any
+) -> Path:
+    """:func:`prepare` with these options, then :func:`make`; returns the shard folder."""
+    return make(prepare(source, workers=workers, **options), events=events, workers=workers)
+
+
+def prepare(
+    source: Path,
+    *,
+    classes: Mapping[str, Sequence[str]],
+    drop: Sequence[str] = (),
+    image_size: tuple[int, int],
+    subset: float = 1.0,
+    subset_by: SubsetBy = "name",
+    image_format: ImageFormat = "jpg",
+    boxes: Boxes = "refuse",
+    paint_order: PaintOrder = "file",
+    skip_broken: bool = False,
+    shards_dir: Path,
+    annotations: Mapping[str, str] | None = None,
+    shares: Sequence[float] | None = None,
+    seed: int = 0,
+    valid_share: float | None = None,
+    folds: tuple[int, int] | None = None,
+    check: bool = False,
+    workers: int | None = None,
+) -> Packing:
+    """Check an export against the options and find its shard folder; writes nothing.
+
+    Args:
+        classes: category names of each class, in the order of the class ids 1, 2, ...
+        image_size: height and width to pack at, in pixels.
+        subset: share of every split that is used, at least one image.
+        annotations: annotation files by split, where several could be meant.
+        shares: of train, valid and test, which all images are dealt to; None leaves the splits.
+        seed: of the dealing to ``shares`` or ``folds``.
+        valid_share: of train, which becomes the valid split; None where there is one.
+        folds: into how many train and valid are dealt, and which of them is valid, from 0.
+        check: read every shard that is there, and have those made again whose bytes are not those
+            that were packed; else their sizes are gone by.
+
+    Raises:
+        DataError: the export is wrong, or its categories and ``classes`` disagree.
+    """
+    options = {
+        "classes": {name: sorted(group) for name, group in classes.items()},
+        "drop": sorted(drop),
+        "image_size": list(image_size),
+        "subset": float(subset),
+        "image_format": image_format,
+        "samples_per_shard": SAMPLES_PER_SHARD,
+    }
+    added = {
+        "subset_by": subset_by if subset < 1 and subset_by != "name" else None,
+        "boxes": boxes if boxes != "refuse" else None,
+        "paint_order": paint_order if paint_order != "file" else None,
+        "skip_broken": skip_broken,
+        "split": {"shares": list(shares), "seed": seed} if shares else None,
+        "valid_share": valid_share,
+        "folds": {"of": folds[0], "fold": folds[1], "seed": seed} if folds else None,
+    }  # only where they matter, so that shards of before stay as they are
+    options |= {key: value for key, value in added.items() if value}
+    absent = may_lack(deals_all=bool(shares), deals_valid=bool(valid_share or folds))
+    files = ImageSource(source, annotations)
+    with closing(files):
+        told = require_splits(files, absent, takes_valid=valid_share is not None)
+        digest = fingerprint(files, options)
+    paths = ShardPaths(shards_dir / f"{dataset_name(source)}-{digest[:12]}")
+    complete = is_complete(paths, digest, check=check)
+    selection = Selection()
+    class_of: dict[int, int] = {}
+    if complete:
+        splits = read_manifest(paths).splits
+        samples = {split: splits[split].samples for split in SPLITS if split in splits}
+    else:
+        for line in told:
+            log.info("%s: %s", source, line)
+        export = read_export(source, annotations, may_lack=absent, skip_broken=skip_broken)
+        class_of = map_categories(export.categories, export.used_categories(), classes, drop)
+        with closing(files):
+            export = dealt(
+                export,
+                files,
+                shares=shares,
+                seed=seed,
+                valid_share=valid_share,
+                folds=folds,
+                skip_broken=skip_broken,
+                workers=workers,
+            )
+        selection = select(export, class_of, subset=subset, subset_by=subset_by, boxes=boxes)
+        samples = {split: len(images) for split, images in selection.images.items()}
+    large_first = paint_order == "large_first"
+    recipe = Recipe(class_of, len(classes) + 1, image_size, image_format, large_first)
+    return Packing(paths, digest, samples, complete, check, files, options, recipe, selection)
+
+
+def make(packing: Packing, *, events: EventLog | None = None, workers: int | None = None) -> Path:
+    """Make what is missing of a packing, by default on every core, and return its folder.
+
+    Raises:
+        DataError: an image is broken or not of the size its annotations say; then nothing is left
+            of a folder that was not complete before. Or the folder cannot be written; then whole
+            shards stay, for the next call to keep.
+    """
+    paths = packing.paths
+    if packing.complete:
+        log.info("%s is complete", paths.root)
+    else:
+        try:
+            with held(paths.root):
+                # Another process may have made it meanwhile.
+                if not is_complete(paths, packing.fingerprint, check=packing.check):
+                    _make(packing, events, workers or count_cores())
+        except OSError as error:
+            if isinstance(known := of_storage(error), MachineFault):
+                raise known from error
+            raise DataError(
+                f"{error.filename or paths.root} cannot be written ({error.strerror}); "
+                f"make room, or choose another place with data.shards_dir"
+            ) from error
+    warn_of_strays(paths)
+    return paths.root
+
+
+def fingerprint(source: ImageSource, options: Mapping[str, Any]) -> str:
+    """Hex SHA-256 of what is packed and how.
+
+    That is each split's annotation file, the name and size of each image it lists, the options, the
+    rasteriser and the version of the layout. Where the export lies is no part of it, nor are other
+    files, nor is the version of Pillow, whose JPEGs may differ in the last bit.
+    """
+    content = {
+        "version": VERSION,
+        "rasteriser": _RASTERISER,
+        # The order of the classes counts, and JSON objects have none.
+        "options": {**options, "classes": list(options["classes"].items())},
+        "splits": {split: _fingerprint_split(source, split) for split in source.splits()},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def dataset_name(source: Path) -> str:
+    """The dataset's name for folders: of the source's own name, what is safe everywhere."""
+    path = source.resolve()
+    name = path.stem if path.is_file() else path.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "dataset"
+
+
+def _fingerprint_split(source: ImageSource, split: str) -> dict[str, str]:
+    text = source.annotations(split)
+    names: list[str] = []
+    with suppress(ValueError):  # reading it tells why
+        names = [json.loads(name) for name in _FILE_NAME.findall(text)]
+    files = hashlib.sha256()
+    for name in sorted(set(source.match(split, names).files.values())):
+        files.update(json.dumps([name, source.size(split, name)]).encode())
+    return {"annotations": hashlib.sha256(text).hexdigest(), "files": files.hexdigest()}
+
+
+def _make(packing: Packing, events: EventLog | None, workers: int) -> None:
+    paths = packing.paths
+    for part in paths.root.glob("**/.*.part"):  # of processes that were killed
+        part.unlink(missing_ok=True)
+    source = packing.source
+    total = sum(packing.samples.values())
+    if packing.options.get("skip_broken"):
+        found = without_broken(packing.selection, source, 1 if total < _FEW else workers)
+        packing = replace(packing, selection=found)
+        total = sum(map(len, found.images.values()))
+    tasks = _tasks(packing)
+    log.info("packing %d images into %s", total, paths.root)
+    calls = [partial(make_shard, task, source, packing.recipe) for task in tasks]
+    shards: dict[str, list[Shard]] = {split: [] for split in packing.samples}
+    kept = 0
+    try:
+        with (
+            closing(source),
+            closing(results_of(calls, 1 if total < _FEW else workers, what="packing")) as made,
+            Progress("pack", total, "images", events=events) as progress,
+        ):
+            for task, (shard, was_there) in zip(tasks, made, strict=True):
+                shards[task.split].append(shard)
+                kept += was_there
+                progress.advance(len(task.records))
+        splits = {split: _finish_split(packing, split, made) for split, made in shards.items()}
+    except DataError:
+        if not paths.manifest.exists():
+            discard(paths)
+        raise
+    if kept:
+        log.info("kept %d of %d shards", kept, len(tasks))
+    manifest = Manifest(
+        version=VERSION,
+        dataset=dataset_name(packing.source.source),
+        fingerprint=packing.fingerprint,
+        class_names=[BACKGROUND, *packing.options["classes"]],
+        options=packing.options,
+        image_size=packing.recipe.image_size,
+        rasteriser=_RASTERISER,
+        encoder=f"Pillow {version('pillow')}, JPEG quality {JPEG_QUALITY} 4:4:4",
+        splits=splits,
+    )
+    write_manifest(paths, manifest)
+
+
+def _tasks(packing: Packing) -> list[ShardTask]:
+    """One task a shard; shards the manifest knows must hash to what it says to be kept."""
+    known = _known_hashes(packing)
+    return [
+        ShardTask(
+            path=packing.paths.shard(split, number),
+            split=split,
+            number=number,
+            first=first,
+            records=records[first : first + SAMPLES_PER_SHARD],
+            sha256=known.get((split, number)),
+        )
+        for split, records in packing.selection.images.items()
+        for number, first in enumerate(range(0, len(records), SAMPLES_PER_SHARD))
+    ]
+
+
+def _known_hashes(packing: Packing) -> dict[tuple[str, int], str]:
+    if not packing.paths.manifest.exists():
+        return {}
+    try:
+        manifest = read_manifest(packing.paths)
+    except DataError as error:
+        log.warning("%s; going by the shards themselves", error)
+        return {}
+    known = {}
+    for split, record in manifest.splits.items():
+        for number, shard in enumerate(record.shards):
+            path = packing.paths.shard(split, number)
+            if fault := fault_in_size(path, shard.bytes):
+                log.warning("%s %s: packing it again", path, fault)
+            known[split, number] = shard.sha256
+    return known
+
+
+def _finish_split(packing: Packing, split: str, shards: list[Shard]) -> SplitRecord:
+    """Write a split's index; what is lost is said, and refused where it is all."""
+    stream, recipe = io.BytesIO(), packing.recipe
+    np.save(stream, np.concatenate([shard.index for shard in shards]), allow_pickle=False)
+    write_bytes(packing.paths.index(split), stream.getvalue())
+    infos = [info for shard in shards for info in shard.infos]
+    record = SplitRecord(
+        samples=len(infos),
+        shards=[
+            ShardRecord(samples=len(shard.infos), bytes=shard.bytes, sha256=shard.sha256)
+            for shard in shards
+        ],
+        index_sha256=hashlib.sha256(stream.getvalue()).hexdigest(),
+        pixels=np.array([info["pixels"] for info in infos]).sum(axis=0).tolist(),
+        overlapped_pixels=sum(info["overlapped_pixels"] for info in infos),
+    )
+    names, chosen = [BACKGROUND, *packing.options["classes"]], packing.selection
+    told = {
+        "lost": count_lost(infos, chosen.images[split], recipe.class_of, names),
+        "left_out": chosen.left_out[split],
+    }
+    record = record.model_copy(update={key: value for key, value in told.items() if value})
+    warn_of_losses(split, record, recipe.image_size, large_first=recipe.large_first)
+    refuse_nothing(split, record, packing.source.source, subset=packing.options["subset"] < 1)
+    return record

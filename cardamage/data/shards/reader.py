@@ -1,0 +1,221 @@
+"""Packed datasets: random access to their samples.
+
+A packed dataset is a folder of tars, as :class:`cardamage.runs.paths.ShardPaths` draws it::
+
+    manifest.json              written last: what is here, and what it was made of
+    train/000000.tar           00000000.jpg  00000000.json  00000000.seg.png  00000001.jpg ...
+    train/index.npy            where each sample lies in the tars, and the CRC-32 of its parts
+
+Tars are read by offset, so a sample costs two reads wherever it lies, and any tool that knows
+WebDataset reads them too. What was cut short or changed after packing is noticed: the sizes and the
+index when a reader opens, the bytes of a sample when it is read.
+"""
+
+import hashlib
+import io
+import json
+import os
+import weakref
+import zlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cardamage.config.experiment import Experiment
+from cardamage.data.shards.manifest import (
+    REPACK,
+    SplitRecord,
+    fault_in_size,
+    key_of,
+    read_manifest,
+)
+from cardamage.data.shards.tar import INDEX_DTYPE, lies_inside
+from cardamage.errors import DataError, MachineFault, of_storage
+from cardamage.runs.paths import RunPaths, ShardPaths
+from cardamage.runs.stages import require
+from cardamage.system.files import naming
+
+
+class Sample(NamedTuple):
+    """One decoded sample."""
+
+    key: str
+    image: NDArray[np.uint8]
+    """RGB of shape (H, W, 3)."""
+    mask: NDArray[np.uint8]
+    """Class ids of shape (H, W)."""
+
+
+class _OpenTar:
+    """A tar to read with ``os.pread``; it closes when nothing refers to it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self.descriptor)
+
+
+class ShardReader:
+    """Random access to the samples of one split; safe to use from several threads.
+
+    Attributes:
+        class_names: by class id, background first.
+        image_size: height and width of every image and mask, in pixels.
+        keys: of shape (samples,), each sample's key.
+
+    Args:
+        split: ``train``, ``valid`` or ``test``.
+        open_shards: how many tars are kept open at a time; more only while they are being read.
+
+    Raises:
+        DataError: the manifest or the index is missing or damaged, or a shard is missing or has
+            another size than it was packed with.
+    """
+
+    def __init__(self, folder: Path, split: str, *, open_shards: int = 64) -> None:
+        self.folder, self.split = folder, split
+        paths = ShardPaths(folder)
+        self.manifest = read_manifest(paths)
+        self.class_names = tuple(self.manifest.class_names)
+        self.image_size = self.manifest.image_size
+        self.fingerprint = self.manifest.fingerprint
+        if split not in self.manifest.splits:
+            raise DataError(
+                f'{folder} has no split "{split}"; it has {", ".join(self.manifest.splits)}'
+            )
+        record = self.manifest.splits[split]
+        self._shards = [paths.shard(split, number) for number in range(len(record.shards))]
+        for path, shard in zip(self._shards, record.shards, strict=True):
+            if fault := fault_in_size(path, shard.bytes):
+                raise DataError(f"{path} {fault}; {REPACK}")
+        self._index = _read_index(paths.index(split), record)
+        self.keys: NDArray[np.str_] = np.array([key_of(number) for number in range(len(self))])
+        # Opening a file on a cluster's storage takes longer than reading a sample.
+        self._open = lru_cache(open_shards)(_OpenTar)
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def read(self, number: int) -> Sample:
+        """Decode one sample; numbers count from 0.
+
+        Raises:
+            IndexError: there is no such sample.
+            DataError: its bytes are not those that were packed.
+        """
+        image = self._decode(number, "image", "RGB")
+        mask = self._decode(number, "mask", "L")
+        return Sample(str(self.keys[number]), image, mask)
+
+    def info(self, number: int) -> dict[str, Any]:
+        """What is stored beside a sample.
+
+        ``file_name``, ``width``, ``height`` (of the original image), ``pixels`` (of each class id
+        in the mask as packed) and ``overlapped_pixels``; raises as :meth:`read`.
+        """
+        try:
+            stored = json.loads(self._bytes(number, "info"))
+        except (ValueError, RecursionError):
+            stored = None
+        if not isinstance(stored, dict):
+            raise self._damaged(number, "an info that is no JSON object")
+        return stored
+
+    def shown(self) -> NDArray[np.bool_]:
+        """Which classes each sample shows, by class id: of shape (samples, classes)."""
+        return np.array([self.info(number)["pixels"] for number in range(len(self))]) > 0
+
+    def close(self) -> None:
+        """Close the tars; reading afterwards raises ValueError."""
+        self._closed = True
+        self._open.cache_clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _bytes(self, number: int, part: str) -> bytes:
+        if not 0 <= number < len(self):
+            raise IndexError(f"sample {number} of {len(self)}")
+        if self._closed:
+            raise ValueError("reading after close()")
+        row = self._index[number]
+        path = self._shards[int(row["shard"])]
+        try:
+            tar = self._open(path)  # held while it is read, whatever the cache drops meanwhile
+            content = os.pread(
+                tar.descriptor, int(row[f"{part}_bytes"]), int(row[f"{part}_offset"])
+            )
+        except OSError as error:
+            known = of_storage(error)
+            where = f"{path}: sample {key_of(number)}"
+            if isinstance(known, MachineFault):
+                raise MachineFault(f"{where}: {known}") from None
+            raise DataError(f"{where} cannot be read ({error.strerror}); {REPACK}") from None
+        if zlib.crc32(content) != row[f"{part}_crc32"]:
+            raise self._damaged(number, f"other bytes in its {part} than were packed")
+        return content
+
+    def _decode(self, number: int, part: str, mode: str) -> NDArray[np.uint8]:
+        content = self._bytes(number, part)
+        height, width = self.image_size
+        try:
+            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+                # Before a pixel is decoded: a few bytes can stand for gigabytes of them.
+                if image.size == (width, height) and image.mode == mode:
+                    return np.asarray(image)
+                found = f"{image.width}x{image.height} pixels of mode {image.mode}"
+                fault = f"of {found}, not {width}x{height} of {mode}"
+        except Exception as error:  # noqa: BLE001 - decoders raise nearly anything on broken bytes
+            fault = f"that does not decode ({error})"
+        raise self._damaged(number, f"an {part} {fault}")
+
+    def _damaged(self, number: int, what: str) -> DataError:
+        shard = self._shards[int(self._index[number]["shard"])]
+        return DataError(f"{shard}: sample {key_of(number)} has {what}; {REPACK} --check")
+
+
+def _read_index(path: Path, record: SplitRecord) -> NDArray[Any]:
+    try:
+        with naming(path):
+            content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; {REPACK}") from None
+    if hashlib.sha256(content).hexdigest() != record.index_sha256:
+        raise DataError(f"{path} is not the index that was packed; {REPACK}")
+    try:
+        index: NDArray[Any] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    except Exception:  # noqa: BLE001 - the header is Python source, so nearly anything is raised
+        index = np.empty(0)
+    sizes = np.array([shard.bytes for shard in record.shards], dtype=np.uint64)
+    fits = index.dtype == INDEX_DTYPE and index.shape == (record.samples,)
+    if not (fits and lies_inside(index, sizes)):
+        raise DataError(f"{path} does not fit the manifest; {REPACK}")
+    return index
+
+
+def packed_splits(run: RunPaths, experiment: Experiment, *splits: str) -> list[ShardReader]:
+    """A reader for each split, in the order asked for.
+
+    Raises:
+        RunError: the run has not been packed.
+        DataError: the shards are missing, damaged, or of other classes or another image size.
+    """
+    packed = require(run, "pack", f"`cardamage pack {run.root}`")
+    folder = Path(packed.output["shards"])
+    readers = [ShardReader(folder, split) for split in splits]
+    wanted = (experiment.data.class_names, experiment.data.image_size)
+    for reader in readers:
+        found = (tuple(reader.class_names), tuple(reader.image_size))
+        if found != wanted:
+            raise DataError(
+                f"{folder} was packed for classes and size {found}, but the config asks for "
+                f"{wanted}; run `cardamage pack {run.root}`"
+            )
+    return readers

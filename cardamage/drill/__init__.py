@@ -1,1 +1,0 @@
-"""The drill: a small run killed again and again, and compared with one left alone."""

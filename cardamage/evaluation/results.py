@@ -1,0 +1,94 @@
+"""Per-image test results of one checkpoint: the npz files that every statistic is made of."""
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cardamage.errors import RunError
+from cardamage.system.files import publish
+
+# What numpy and zipfile raise over files with flipped, missing or foreign bytes.
+_DAMAGE = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """What testing one checkpoint on one split gave.
+
+    Attributes:
+        epoch: the checkpoint's epoch, from 1.
+        weights_sha256: hash of the tested weights, so a result is never taken for another's.
+        class_names: by class id, background first; C in all.
+        keys: sample keys of shape (N,), in the order of the split.
+        counts: int64 of shape (N, C, C): ``counts[n, t, p]`` pixels of image n have the true class
+            t and the predicted class p.
+        loss: float64 of shape (N,): each image's loss.
+        map_samples: int64 of shape (K,): sample numbers whose predicted maps are kept.
+        maps: uint8 of shape (K, H, W): their predicted class ids.
+        flip: whether each image was looked at mirrored as well.
+    """
+
+    __test__ = False  # not a pytest class
+
+    epoch: int
+    weights_sha256: str
+    fingerprint: str
+    class_names: tuple[str, ...]
+    keys: NDArray[np.str_]
+    counts: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    map_samples: NDArray[np.int64]
+    maps: NDArray[np.uint8]
+    flip: bool = False
+
+
+def write_result(path: Path, result: TestResult) -> None:
+    """Publish a result."""
+    with publish(path) as aside, aside.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            epoch=np.int64(result.epoch),
+            weights_sha256=np.str_(result.weights_sha256),
+            fingerprint=np.str_(result.fingerprint),
+            class_names=np.array(result.class_names, dtype=np.str_),
+            keys=result.keys,
+            counts=result.counts,
+            loss=result.loss,
+            map_samples=result.map_samples,
+            maps=result.maps,
+            flip=np.bool_(result.flip),
+        )
+
+
+def read_result(path: Path) -> TestResult:
+    """The result of one checkpoint.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return TestResult(
+                epoch=int(arrays["epoch"]),
+                weights_sha256=str(arrays["weights_sha256"]),
+                fingerprint=str(arrays["fingerprint"]),
+                class_names=tuple(arrays["class_names"].tolist()),
+                keys=arrays["keys"],
+                counts=arrays["counts"],
+                loss=arrays["loss"],
+                map_samples=arrays["map_samples"],
+                maps=arrays["maps"],
+                flip=bool(arrays["flip"]) if "flip" in arrays else False,  # the first had none
+            )
+    except FileNotFoundError:
+        raise RunError(f"{path} does not exist; run the test stage") from None
+    except _DAMAGE:
+        # What numpy says is left out: of foreign bytes it says how to unpickle them all the same.
+        raise RunError(f"{path} is damaged; delete it and test again") from None

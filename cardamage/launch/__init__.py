@@ -1,0 +1,1 @@
+"""Submitting and watching runs, here or on SLURM; no torch."""

@@ -1,0 +1,1 @@
+"""Stages as processes of this machine."""

@@ -1,0 +1,100 @@
+"""The local backend: the stages of each run one after another, and the runs one after another."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from cardamage.errors import ExitStatus
+from cardamage.launch.local.commands import Command
+from cardamage.launch.local.process import StageProcess
+from cardamage.launch.planning.plan import RunPlan
+from cardamage.launch.watching.display import StageDisplay
+from cardamage.launch.watching.record import LaunchRecord, claim, release
+from cardamage.launch.watching.stopping import StopRequest, StopSignals, requested
+from cardamage.runs.paths import RunPaths
+from cardamage.runs.stages import cancel_waiting, read_stage, wait
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One run, what to start for each of its stages, and what ``launch.json`` will say."""
+
+    plan: RunPlan
+    commands: Mapping[str, Command]
+    record: LaunchRecord
+
+
+Ending = tuple[str, ExitStatus, str]
+"""How a run ended: the stage after which no other was started, and the error in one line."""
+
+
+def run_here(
+    launches: Sequence[Launch], console: Console, on_end: Callable[[RunPaths, Ending], None]
+) -> ExitStatus:
+    """Run every launch to its end, in order; a failed run does not keep the next from running.
+
+    ``on_end`` is told how each run ended as soon as it is known.
+
+    Returns:
+        The first exit status that is not 0, if any.
+
+    Raises:
+        RunError: a run is at work already; then none is started.
+    """
+    claimed: list[Launch] = []
+    cancelled: set[RunPaths] = set()
+    status = ExitStatus.DONE
+    with StopSignals() as signals:
+        try:
+            for launch in launches:
+                claim(launch.plan.run, launch.record)
+                claimed.append(launch)
+            for plan in (launch.plan for launch in launches):
+                for stage in plan.stages:
+                    if read_stage(plan.run, stage).state != "done":
+                        wait(plan.run, stage)
+            while claimed:
+                ending = _run_one(claimed[0], claimed[1:], cancelled, signals, console)
+                launch = claimed.pop(0)
+                release(launch.plan.run, launch.record)
+                on_end(launch.plan.run, ending)
+                status = status or ending[1]
+        finally:
+            for launch in claimed:
+                release(launch.plan.run, launch.record)
+    return status
+
+
+def _run_one(
+    launch: Launch,
+    later: Sequence[Launch],
+    cancelled: set[RunPaths],
+    signals: StopSignals,
+    console: Console,
+) -> Ending:
+    """Run one launch to its end, and meanwhile cancel those that come later, if asked to."""
+    plan, run = launch.plan, launch.plan.run
+    display = StageDisplay(console, plan.experiment.name, plan.experiment.test.select_by)
+
+    def asked() -> StopRequest:
+        for other in (other.plan for other in later):
+            if other.run.cancel_request.is_file():
+                cancelled.add(other.run)
+                cancel_waiting(other.run, other.stages)
+                other.run.cancel_request.unlink(missing_ok=True)
+        return StopRequest.STOP if run in cancelled else requested(run, signals)
+
+    for stage in plan.stages:
+        if asked():
+            cancel_waiting(run, plan.stages)
+            return stage, ExitStatus.STOPPED, "asked to stop before it began"
+        command, tag = launch.commands[stage], launch.record.tag
+        record = StageProcess(run, stage, command, tag, requested=asked, display=display).run()
+        if record.state == "stopped":
+            cancel_waiting(run, plan.stages)
+        if record.state != "done":
+            told = record.exit_status in (ExitStatus.USER_ERROR, ExitStatus.STOPPED)
+            status = record.exit_status if told and record.exit_status else ExitStatus.FAILED
+            return stage, ExitStatus(status), record.error or record.state
+    return plan.stages[-1], ExitStatus.DONE, ""

@@ -1,0 +1,332 @@
+"""From configs to a graph of stages: what would run, in which order, wherever it runs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cardamage.config import loading
+from cardamage.config.experiment import Experiment
+from cardamage.config.study import expand
+from cardamage.config.yaml12 import read_mapping
+from cardamage.errors import ConfigError, RunError, did_you_mean
+from cardamage.runs.continued import has_begun, source_run
+from cardamage.runs.directory import as_tested, check_same_run, resolve
+from cardamage.runs.paths import STAGES, RunPaths, ShardPaths, StudyPaths
+from cardamage.runs.stages import StageRecord, read_stage
+from cardamage.runs.study import Comparison, StudyRecord, is_study, read_study
+from cardamage.system.files import sha256_of
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One experiment and the stages that are to run for it, in order; none when it is complete."""
+
+    experiment: Experiment
+    run: RunPaths
+    stages: tuple[str, ...]
+
+    def needs(self, stage: str) -> tuple[str, ...]:
+        """The stage of the same run that has to be done first; a comparison has none."""
+        return () if isinstance(self.run, StudyPaths) else STAGES[: STAGES.index(stage)][-1:]
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study or sweep: its runs, complete ones too, and the report that compares them in the end.
+
+    ``comparison`` is None when it is done already, or not wanted.
+    """
+
+    study: StudyPaths
+    record: StudyRecord
+    plans: tuple[RunPlan, ...]
+    comparison: RunPlan | None
+
+    def __str__(self) -> str:
+        """One line: how many of its runs have something to do."""
+        missing = [plan.experiment.name for plan in self.plans if plan.stages]
+        runs = len(self.plans)
+        if len(missing) == runs:
+            return f"{self.record.name}: {runs} runs"
+        if missing:
+            done, to_do = runs - len(missing), listed(missing)
+            return f"{self.record.name}: {done} of {runs} runs are complete; to do: {to_do}"
+        if self.comparison:
+            return f"{self.record.name}: all {runs} runs are complete; their comparison is missing"
+        page = read_stage(self.study, "report").output.get("page", "nothing is missing")
+        return f"{self.record.name}: all {runs} runs are complete; {page}"
+
+
+_FoundStudy = tuple[StudyPaths, StudyRecord, list[tuple[Experiment, RunPaths]]]
+
+Node = tuple[RunPaths, str]
+"""A job of a submission: the run whose marker says how it ended, and the stage."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The graph of everything that is submitted at once.
+
+    Attributes:
+        plans: the runs that have something to do, in order.
+        complete: the runs of studies of which nothing is missing.
+        packed_by: for runs that share the packed dataset of others, the first of them.
+        continues: for runs whose training begins with the weights of another one here, that one.
+    """
+
+    plans: tuple[RunPlan, ...]
+    complete: tuple[RunPlan, ...]
+    studies: tuple[StudyPlan, ...]
+    packed_by: Mapping[RunPaths, RunPaths]
+    continues: Mapping[RunPaths, RunPaths] = field(default_factory=dict)
+
+    @property
+    def comparisons(self) -> tuple[RunPlan, ...]:
+        """The last jobs: the comparison of each study that has one to make."""
+        return tuple(study.comparison for study in self.studies if study.comparison)
+
+    def packed_together(self) -> dict[RunPaths, tuple[RunPaths, ...]]:
+        """For each run that packs for others too, those others."""
+        found: dict[RunPaths, tuple[RunPaths, ...]] = {}
+        for run, first in self.packed_by.items():
+            found[first] = (*found.get(first, ()), run)
+        return found
+
+    def needs(self, plan: RunPlan, stage: str) -> tuple[Node, ...]:
+        """The jobs of this submission that have to be done before one of its jobs begins."""
+        for study in self.studies:
+            if study.comparison is plan:
+                runs = {member.run for member in study.plans}
+                tested = (p.run for p in self.plans if "test" in p.stages and p.run in runs)
+                return tuple((run, "test") for run in tested)
+        needs = [(plan.run, upstream) for upstream in plan.needs(stage) if upstream in plan.stages]
+        if stage == "pack" and (first := self.packed_by.get(plan.run)):
+            needs.append((first, "pack"))
+        if stage == "train" and (source := self.continues.get(plan.run)):
+            needs.append((source, "train"))
+        return tuple(needs)
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Names with commas; of more than ``most`` some, and how many there are."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[: most - 1])}, ... and {names[-1]}, {len(names)} in all"
+
+
+def choose_stages(names: str | None) -> tuple[str, ...]:
+    """The stages of a comma-separated list, in the order in which they run; all for None."""
+    if names is None:
+        return STAGES
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    for name in chosen:
+        if name not in STAGES:
+            hint = did_you_mean(name, STAGES)
+            raise ConfigError(f'--stages: "{name}" is unknown{hint}; allowed: {", ".join(STAGES)}')
+    if not chosen:
+        raise ConfigError(f"--stages names no stage; allowed: {', '.join(STAGES)}")
+    return tuple(stage for stage in STAGES if stage in chosen)
+
+
+def make_plan(
+    configs: Sequence[Path], overrides: Sequence[str], runs_dir: Path, stages: Sequence[str]
+) -> Plan:
+    """What configs ask for, every one of them valid; writes nothing.
+
+    A run of its own gets all of ``stages``, each of which does only what is missing. The runs of a
+    study get those that are missing.
+
+    Args:
+        configs: YAML files of experiments, sweeps or studies, or directories of runs or studies.
+        overrides: ``dotted.key=value``, laid over each of them.
+        stages: which to run, in order.
+
+    Raises:
+        ConfigError: a config is wrong, or two of them are the same run.
+        RunError: a run directory belongs to another config.
+    """
+    claimed: dict[Path, Path] = {}
+    plans: list[RunPlan] = []
+    studies: list[StudyPlan] = []
+    for path in configs:
+        if path.is_dir() and is_study(path):
+            folder, record, members = _study_again(StudyPaths(path), overrides)
+        elif not path.is_dir() and loading.is_study(values := read_mapping(path)):
+            folder, record, members = _study_of_file(path, values, overrides, runs_dir)
+        else:
+            experiment, run = resolve(path, overrides, runs_dir)
+            _claim(claimed, run, path)
+            plans.append(RunPlan(experiment, run, tuple(stages)))
+            continue
+        for run in (folder, *(run for _, run in members)):
+            _claim(claimed, run, path)
+        studies.append(_plan_study(folder, record, members, stages))
+        plans += studies[-1].plans
+    continues = _continues(plans)
+    plans = _sources_first(plans, continues)
+    return Plan(
+        plans=tuple(plan for plan in plans if plan.stages),
+        complete=tuple(plan for plan in plans if not plan.stages),
+        studies=tuple(studies),
+        packed_by=_packed_by(plans),
+        continues=continues,
+    )
+
+
+def _packed_by(plans: Sequence[RunPlan]) -> dict[RunPaths, RunPaths]:
+    first: dict[str, RunPaths] = {}
+    packed_by: dict[RunPaths, RunPaths] = {}
+    for plan in plans:
+        if "pack" in plan.stages:
+            key = json.dumps(plan.experiment.data.packing(), sort_keys=True)
+            if (packs := first.setdefault(key, plan.run)) != plan.run:
+                packed_by[plan.run] = packs
+    return packed_by
+
+
+def _continues(plans: Sequence[RunPlan]) -> dict[RunPaths, RunPaths]:
+    """For each run that continues one which is trained in the same submission, that one."""
+    by_root = {plan.run.root.resolve(): plan for plan in plans if "train" in plan.stages}
+    found = {}
+    for plan in plans:
+        continued = plan.experiment.continue_from
+        if continued and "train" in plan.stages and not has_begun(plan.run):
+            source = by_root.get(source_run(plan.run, continued).root.resolve())
+            if source:
+                found[plan.run] = source.run
+    return found
+
+
+def _sources_first(
+    plans: Sequence[RunPlan], continues: Mapping[RunPaths, RunPaths]
+) -> list[RunPlan]:
+    """The runs in their order, but each after the one that it continues; circles are refused."""
+    by_run = {plan.run: plan for plan in plans}
+    ordered: dict[RunPaths, RunPlan] = {}
+    for plan in plans:
+        chain = [plan.run]
+        while (source := continues.get(chain[-1])) and source not in ordered:
+            if source in chain:
+                names = " continues ".join(run.root.name for run in (*chain, source))
+                raise ConfigError(f"{names}, so none can be first; change a continue_from.run")
+            chain.append(source)
+        ordered.update((run, by_run[run]) for run in reversed(chain) if run not in ordered)
+    return list(ordered.values())
+
+
+def _claim(claimed: dict[Path, Path], run: RunPaths, path: Path) -> None:
+    """Refuse the second of two configs that want the same folder."""
+    first = claimed.setdefault(run.root.resolve(), path)
+    if first is not path:
+        raise ConfigError(
+            f"{first} and {path} are both the run {run.root}; give one of them another name"
+        )
+    if is_study(run.root) and not isinstance(run, StudyPaths):
+        raise RunError(
+            f"{run.root} is the folder of a study; choose another name for the run of {path}"
+        )
+
+
+def _study_of_file(
+    path: Path, values: Mapping[str, Any], overrides: Sequence[str], runs_dir: Path
+) -> _FoundStudy:
+    found = expand(path, values, overrides)
+    folder = StudyPaths(runs_dir / found.name)
+    record = StudyRecord(
+        name=found.name,
+        source=str(path.absolute()),
+        runs=tuple(experiment.name for experiment in found.experiments),
+        compare=tuple(Comparison(name, runs) for name, runs in found.compare.items()),
+    )
+    if folder.config.is_file():
+        raise RunError(f"{folder.root} is a run; choose another name for the study in {path}")
+    members = [(each, folder.beside(each.name)) for each in found.experiments]
+    for experiment, run in members:
+        check_same_run(run, experiment)
+    return folder, record, members
+
+
+def _study_again(folder: StudyPaths, overrides: Sequence[str]) -> _FoundStudy:
+    record = read_study(folder)
+    runs = [folder.beside(name) for name in record.runs]
+    for run in runs:
+        if not run.config.is_file():
+            raise RunError(f"{run.root}, a run of {folder.root}, is gone; submit {record.source}")
+    return folder, record, [resolve(run.root, overrides) for run in runs]
+
+
+def _plan_study(
+    folder: StudyPaths,
+    record: StudyRecord,
+    members: Sequence[tuple[Experiment, RunPaths]],
+    stages: Sequence[str],
+) -> StudyPlan:
+    plans = []
+    for experiment, run in members:
+        missing = missing_stages(run, experiment)
+        plans.append(RunPlan(experiment, run, tuple(s for s in stages if s in missing)))
+    comparison = None
+    is_wanted = "report" in stages and len(plans) > 1
+    if is_wanted and (any(p.stages for p in plans) or not _is_compared(folder, record, plans)):
+        # The experiment is there for what is shown while it runs: the study's name.
+        shown = plans[0].experiment.model_copy(update={"name": record.name})
+        comparison = RunPlan(shown, folder, ("report",))
+    return StudyPlan(folder, record, tuple(plans), comparison)
+
+
+def missing_stages(run: RunPaths, experiment: Experiment) -> tuple[str, ...]:
+    """The stages that would have something to do, in order; none for a run that is complete.
+
+    What the markers say counts, as long as the config says the same as when they were written.
+    """
+    if not run.config.is_file():
+        return STAGES
+    epochs, split = experiment.train.epochs, as_tested(run, experiment).test.split
+    pack, trained, tested, reported = (read_stage(run, stage) for stage in STAGES)
+    is_trained = (
+        trained.state == "done"
+        and trained.output.get("epochs", 0) >= epochs
+        and len(run.finished_checkpoints()) >= epochs
+    )
+    is_same = run.config.read_text(encoding="utf-8") == experiment.to_yaml()
+    is_same = is_same or loading.load(run.config).test == experiment.test
+    is_tested = (
+        is_trained
+        and is_same
+        and _is_done_with(run.config, "config", tested)
+        and tested.output.get("split") == split
+        and tested.output.get("checkpoints", 0) >= epochs
+    )
+    is_reported = (
+        is_tested
+        and _is_done_with(run.config, "config", reported)
+        and _is_done_with(run.test_table(split), "tested", reported)
+    )
+    is_packed = is_tested or (
+        pack.state == "done" and ShardPaths(Path(pack.output["shards"])).manifest.is_file()
+    )
+    found = zip(STAGES, (is_packed, is_trained, is_tested, is_reported), strict=True)
+    return tuple(stage for stage, is_there in found if not is_there)
+
+
+def _is_done_with(path: Path, name: str, record: StageRecord) -> bool:
+    """Whether a stage was done with a file as it is now: by its hash, for clocks jump."""
+    is_there = record.state == "done" and path.is_file()
+    return is_there and record.output.get(name) == sha256_of(path)
+
+
+def _is_compared(folder: StudyPaths, record: StudyRecord, plans: Sequence[RunPlan]) -> bool:
+    """Whether the comparison is there, of these very runs and of their tests as they are now."""
+    report = read_stage(folder, "report")
+    tables = {
+        plan.experiment.name: plan.run.test_table(as_tested(plan.run, plan.experiment).test.split)
+        for plan in plans
+    }
+    return (
+        report.state == "done"
+        and read_study(folder) == record
+        and all(table.is_file() for table in tables.values())
+        and report.output.get("tested") == {name: sha256_of(t) for name, t in tables.items()}
+    )

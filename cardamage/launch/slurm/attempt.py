@@ -1,0 +1,233 @@
+"""One attempt of a stage in a SLURM job: ``begin|end RUN STAGE``, run by the batch script.
+
+``begin`` counts the start, and ends with 1 when too many in a row brought no progress. ``end``
+looks at the stage's marker and ends with the verdict: 0, 1 or 2, or 75 when the job is to be queued
+again; it then prints the node to stay away from, if one killed the stage twice in a row.
+
+What is not retried: a mistake of the user's, and what the stage says is final: the same input would
+bring it again. What is: everything else, as long as starts bring progress.
+"""
+
+import argparse
+import json
+import re
+import sys
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
+from pathlib import Path
+
+from cardamage import version
+from cardamage.config import loading
+from cardamage.errors import ExitStatus, RunError, UserError
+from cardamage.launch.watching.tail import end_of, last_words
+from cardamage.runs import stages
+from cardamage.runs.paths import STAGES, RunPaths
+from cardamage.system.files import write_json
+from cardamage.system.job import current_job
+
+_TASK_ENDED = re.compile(r"^srun: error: (\S+): tasks? ([\d,-]+): (.+)$", re.MULTILINE)
+_NODE_FAILED = re.compile(r"error: Node failure on (\S+)")
+_NODE_AT_FAULT = re.compile(r"Killed|Bus error|Segmentation fault|Out Of Memory")
+
+
+@dataclass(frozen=True)
+class Start:
+    """A start of a stage: the SLURM job, its nodes as SLURM abbreviates them, and when.
+
+    ``progress`` is what there was of the work, ``attempts`` how often the stage had begun by its
+    marker, ``log_start`` where the output begins in the log, in bytes, and ``failed_node`` the node
+    that killed the stage, when one did.
+    """
+
+    job: str
+    nodes: str
+    progress: list[int]
+    time: str
+    attempts: int
+    log_start: int
+    failed_node: str | None = None
+
+
+def main() -> None:
+    """Parse the command line; begin or end an attempt."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--code", type=Path, required=True, help="the snapshot")
+    parser.add_argument("--limit", type=int, required=True, help="starts without progress")
+    parser.add_argument("what", choices=("begin", "end"))
+    parser.add_argument("--status", type=int, default=0, help="what srun ended with")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("stage")
+    arguments = parser.parse_args()
+    run, stage = RunPaths(arguments.run), arguments.stage
+    try:
+        if arguments.what == "begin":
+            _check_code(arguments.code)
+            status = begin(run, stage, arguments.limit)
+        else:
+            status = end(run, stage, arguments.limit, arguments.status)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = ExitStatus.USER_ERROR
+    sys.exit(status)
+
+
+def begin(run: RunPaths, stage: str, limit: int) -> ExitStatus:
+    """Count a start; another status than DONE when the stage is not to start.
+
+    Raises:
+        UserError: a marker is damaged, or the stage before is not done.
+    """
+    starts, here = read_starts(run, stage), progress(run, stage)
+    before = stages.read_stage(run, stage)
+    if (job := current_job()) is None:
+        raise RunError("SLURM_JOB_ID is not set; the batch script of a job runs this")
+    print(f"=== {stages.now()} start {len(starts) + 1}: job {job.name} on {job.nodes}", flush=True)
+    if run.cancel_request.is_file():
+        stages.cancel(run, before)
+        print("cancelled before it began", flush=True)
+        return ExitStatus.FAILED
+    _check_upstream(run, stage)
+    if _wasted(starts, here) >= limit:
+        return _give_up(run, before, limit)
+    start = Start(job.name, job.nodes, here, stages.now(), before.attempts, end_of(run.log(stage)))
+    write_json(run.starts(stage), [asdict(each) for each in (*starts, start)])
+    return ExitStatus.DONE
+
+
+def end(run: RunPaths, stage: str, limit: int, status: int) -> ExitStatus:
+    """The verdict on the last start, whose ``srun`` ended with ``status``.
+
+    The status proves little: with lost step daemons srun ended with 0, and a process that is ended
+    because of another's end hides what that one ended with. The marker counts.
+
+    Raises:
+        RunError: the marker is damaged.
+    """
+    starts, record = read_starts(run, stage), stages.read_stage(run, stage)
+    start = starts[-1]
+    if record.attempts <= start.attempts:  # it did not come to its marker
+        record = _never_began(run, record, start, status)
+    if record.state == "done":
+        return ExitStatus.DONE
+    if record.state == "failed" and record.error_class not in ("fault", None):
+        _drop_later(run, stage)
+        return ExitStatus(record.exit_status or ExitStatus.FAILED)
+    printed = log.read_bytes() if (log := run.log(stage)).is_file() else b""
+    how, failed_node = _how_it_ended(printed[start.log_start :].decode(errors="replace"), status)
+    if record.state == "running":
+        record = replace(record, error=how)
+    starts[-1] = replace(start, failed_node=failed_node)
+    write_json(run.starts(stage), [asdict(each) for each in starts])
+    is_cancelled, saved = run.cancel_request.is_file(), record.state == "stopped"
+    if not is_cancelled and not saved and _wasted(starts, progress(run, stage)) >= limit:
+        return _give_up(run, record, limit)
+    stages.stop(run, record, record.error, record.error_class or "fault")
+    if is_cancelled:
+        _drop_later(run, stage)
+        return ExitStatus.FAILED
+    if failed_node and len(starts) > 1 and starts[-2].failed_node == failed_node:
+        print(failed_node)
+    return ExitStatus.STOPPED
+
+
+def progress(run: RunPaths, stage: str) -> list[int]:
+    """What there is of a stage's work: numbers that differ after every start that got anywhere."""
+    match stage.partition(".")[0]:
+        case "train":
+            saved = [0, 0]
+            with suppress(OSError, ValueError, LookupError, TypeError):
+                told = json.loads(run.progress.read_text(encoding="utf-8"))
+                saved = [told["epoch"], told["step"]]
+            return [len(run.finished_checkpoints()), *saved]
+        case "test":
+            return [len(list((run.root / "test").glob("*/epoch-*.npz")))]
+        case "pack":
+            shards = Path(loading.load(run.config).data.shards_dir)
+            return [len(list(shards.glob("*/*/*.tar")))]
+        case _:
+            return []
+
+
+def read_starts(run: RunPaths, stage: str) -> list[Start]:
+    """The starts of a stage so far; none when the record is missing or damaged."""
+    try:
+        return [Start(**start) for start in json.loads(run.starts(stage).read_text())]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def _check_code(code: Path) -> None:
+    """Make sure that Python imports the code that was submitted.
+
+    Raises:
+        RunError: it imports another copy, such as one that is installed, of any version.
+    """
+    found = Path(version.__file__).resolve().parents[1]
+    if found != code.resolve():
+        raise RunError(
+            f"Python imports cardamage {version.__version__} from {found} instead of the code "
+            f"submitted, in {code}; let the profile's setup and container keep PYTHONPATH, or "
+            f"submit again"
+        )
+
+
+def _check_upstream(run: RunPaths, stage: str) -> None:
+    """Make sure that the stage before is done; SLURM takes a job that it has forgotten for done."""
+    name = stage.partition(".")[0]
+    if name == STAGES[0] or not run.config.is_file():  # a study, whose report looks for itself
+        return
+    before = stages.read_stage(run, STAGES[STAGES.index(name) - 1])
+    if before.state != "done":
+        _drop_later(run, stage)
+        raise RunError(f"{run.root}: stage {name} needs {before.stage}, which is {before.state}")
+
+
+def _wasted(starts: list[Start], here: list[int]) -> int:
+    """How many of the last starts found what there is now."""
+    return len(list(takewhile(lambda start: start.progress == here, reversed(starts))))
+
+
+def _give_up(run: RunPaths, record: stages.StageRecord, limit: int) -> ExitStatus:
+    starts = f"{limit} starts in a row" if limit > 1 else "a start"
+    error = f"{starts} brought no progress; the last: {record.error or 'it did not say why'}"
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    stages.fail(run, record, error, "fault")
+    _drop_later(run, record.stage)
+    return ExitStatus.FAILED
+
+
+def _drop_later(run: RunPaths, stage: str) -> None:
+    """Mark the stages behind as cancelled: SLURM takes their jobs out of the queue."""
+    stages.cancel_waiting(run, STAGES[STAGES.index(stage.partition(".")[0]) + 1 :])
+
+
+def _never_began(
+    run: RunPaths, before: stages.StageRecord, start: Start, status: int
+) -> stages.StageRecord:
+    """The marker of a start that did not come to its own: before it, a stage checks its input."""
+    words = last_words(run.log(before.stage), start.log_start)
+    begun = stages.StageRecord(before.stage, "running", start.attempts + 1, start.time)
+    begun = replace(begun, host=start.nodes, job_id=start.job, output=before.output)
+    if words.startswith("error: "):
+        kind: stages.ErrorClass = "user" if status == ExitStatus.USER_ERROR else "fault"
+        return stages.fail(run, begun, words.removeprefix("error: "), kind)
+    return begun
+
+
+def _how_it_ended(log: str, status: int) -> tuple[str, str | None]:
+    """Who ended first, as srun wrote, and the node that killed the stage, if one did.
+
+    A mere exit status says nothing of its node: it may be that of an innocent peer.
+    """
+    ended, failed = _TASK_ENDED.search(log), _NODE_FAILED.search(log)
+    node = failed[1] if failed else None
+    if ended:
+        is_at_fault = _NODE_AT_FAULT.search(ended[3])
+        return f"process {ended[2]} on {ended[1]}: {ended[3]}", ended[1] if is_at_fault else node
+    how = f"node {node} failed" if node else f"it ended without a word; srun ended with {status}"
+    return how, node
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Stopping runs on SLURM, from any machine that sees their files and SLURM.
+
+The request to cancel lies in the run directory while this works: by it the batch script knows
+that what saves and stops is not to be queued again.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from cardamage.errors import CardamageError, RunError
+from cardamage.launch.watching import queue as slurm
+from cardamage.launch.watching.overview import all_runs
+from cardamage.launch.watching.record import LaunchRecord, unfinished_jobs
+from cardamage.launch.watching.stopping import NOTHING, StopRequest, ask, stage_states
+from cardamage.runs.paths import RunPaths
+from cardamage.runs.stages import cancel_waiting, read_stage, stop
+
+_POLL_S = 0.5
+_AGAIN_S = 3.0  # a signal that came before the stage's processes reached nobody
+
+
+def cancel_on_slurm(
+    wanted: Mapping[RunPaths, LaunchRecord], request: StopRequest, timeout_s: float
+) -> dict[RunPaths, str]:
+    """Stop runs together and wait until SLURM has nothing of them; what was done, in words.
+
+    ``wanted`` maps each to its last launch. A job that also works for another run continues.
+
+    Raises:
+        RunError: SLURM does not answer, so that nothing was cancelled.
+        CardamageError: jobs had not ended after ``timeout_s`` seconds.
+    """
+    jobs = _own_jobs(wanted)
+    queue = slurm.ask_queue(job for of_run in jobs.values() for job in of_run)
+    if queue.problem:
+        places = " or ".join(dict.fromkeys(launch.where for launch in wanted.values()))
+        raise RunError(
+            f"{queue.problem}; nothing was cancelled: try again on a machine of {places}"
+        )
+    at_work = [run for run, of_run in jobs.items() if _there(queue, of_run)]
+    for run in at_work:
+        ask(run, request)
+    _end([job for run in at_work for job in jobs[run]], request, timeout_s)
+    done: dict[RunPaths, str] = {}
+    for run, launch in wanted.items():
+        stages = list(dict.fromkeys([*launch.stages, *launch.jobs]))
+        markers = [read_stage(run, stage) for stage in stages]
+        killed = [record for record in markers if record.state == "running"]
+        for record in killed:
+            stop(run, record, "ended at once")
+        waited = cancel_waiting(run, stages)
+        run.cancel_request.unlink(missing_ok=True)
+        was_over = not (run in at_work or killed or waited)
+        done[run] = NOTHING if was_over else stage_states(run, launch.stages)
+    return done
+
+
+def _own_jobs(wanted: Mapping[RunPaths, LaunchRecord]) -> dict[RunPaths, list[str]]:
+    """The jobs of each run, downstream first, without those that other runs need too."""
+    named = {run.root.resolve() for run in wanted}
+    needed: set[str] = set()
+    for folder in {root.parent for root in named}:
+        for other in all_runs(folder):
+            if other.root.resolve() not in named:
+                with suppress(RunError):
+                    needed.update(unfinished_jobs(other))
+    return {
+        run: [job for job in reversed(launch.jobs.values()) if job not in needed]
+        for run, launch in wanted.items()
+    }
+
+
+def _end(jobs: Sequence[str], request: StopRequest, timeout_s: float) -> None:
+    """Have SLURM end jobs, and wait until it has."""
+    deadline, again = time.monotonic() + timeout_s, 0.0
+    while True:
+        queue = slurm.ask_queue(jobs)
+        there = _there(queue, jobs)
+        if not there and not queue.problem:
+            return
+        if time.monotonic() > deadline:
+            if there and all(job.is_leaving for job in there.values()):
+                return  # a node that is gone keeps a job that has ended for long
+            raise CardamageError(
+                f"job {', '.join(there) or ', '.join(jobs)} was asked to end, but has not after "
+                f"{timeout_s:g} s; wait, or end it at once with --kill"
+            )
+        waiting = [id_ for id_, job in there.items() if job.state == "PENDING"]
+        held = [id_ for id_, job in there.items() if job.is_queued and id_ not in waiting]
+        running = [id_ for id_, job in there.items() if job.is_running]
+        if waiting:
+            slurm.scancel(waiting, "--state=PENDING")  # one that has begun meanwhile continues
+        if held:
+            slurm.scancel(held)
+        if running and time.monotonic() >= again:
+            again = time.monotonic() + _AGAIN_S
+            slurm.scancel(running, *([] if request is StopRequest.KILL else ["--signal=USR2"]))
+        time.sleep(_POLL_S)
+
+
+def _there(queue: slurm.Queue, jobs: Sequence[str]) -> dict[str, slurm.JobState]:
+    return {id_: job for id_ in jobs if (job := queue.find(id_)) and job.is_there}

@@ -1,0 +1,198 @@
+"""Submitting runs to SLURM: checked first, then all of it queued, or nothing.
+
+Everything a job needs lies in the run directory: the code as it was submitted, the config, the
+markers. The machine that submits may be switched off at once.
+"""
+
+import re
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cardamage.errors import CardamageError, ConfigError, RunError
+from cardamage.launch.planning.plan import Plan, RunPlan
+from cardamage.launch.planning.profiles import SlurmProfile
+from cardamage.launch.slurm.batch_job import by_run
+from cardamage.launch.slurm.code_snapshot import share_snapshot, take_snapshot
+from cardamage.launch.slurm.plan import Submission, plan_submission
+from cardamage.launch.slurm.script import StageExecutor, asked_for, overruled, render
+from cardamage.launch.slurm.site import TIMEOUT_S, Site, ask_site, check_partition
+from cardamage.launch.watching.client import ask, gist
+from cardamage.launch.watching.queue import ask_queue
+from cardamage.launch.watching.record import (
+    LaunchRecord,
+    claim,
+    new_launch,
+    release,
+    unfinished_jobs,
+)
+from cardamage.runs.directory import open_run
+from cardamage.runs.paths import RunPaths
+from cardamage.runs.provenance import provenance, snapshot_of, write_provenance
+from cardamage.runs.stages import cancel_waiting, wait
+from cardamage.runs.study import open_study
+
+Jobs = dict[Path, dict[str, str]]
+"""The id of the job of each stage of each run, by the run's root; of an array the element."""
+
+T = TypeVar("T")
+
+_THREADS = 16  # file servers are slow, but answer many at a time
+_NODES_OWN = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - where runs must not be
+
+
+def check(submission: Submission, site: Site) -> None:
+    """Ask SLURM whether it would take every job; nothing is queued or written.
+
+    Raises:
+        UserError: it would not, or the nodes cannot see the run directories.
+    """
+    _check_places(plan.run for plan in submission.plans)
+    taken: set[tuple[str, int]] = set()
+    for job in submission.jobs:
+        asked, kind = asked_for(job, submission.profile), (job.stage, len(job.works))
+        check_partition(site, job.stage, asked.partition, asked.time_minutes)
+        if kind in taken:
+            continue
+        taken.add(kind)
+        text, ignored = render(job, submission.profile), overruled(asked)
+        found = ask("sbatch", "--test-only", given=text, ignored=ignored, timeout_s=TIMEOUT_S)
+        if found.returncode != 0:
+            keys = (f"{key} {value}" for key, value in asked.model_dump().items() if value)
+            raise ConfigError(
+                f"stage {job.stage} ({', '.join(keys)}): SLURM refuses it: {gist(found.stderr)}; "
+                f"change the profile, and see `sinfo` for what there is"
+            )
+
+
+def submit(
+    plan: Plan,
+    profile: SlurmProfile,
+    cluster: str,
+    command: Sequence[str],
+    *,
+    max_running: int | None = None,
+) -> tuple[Submission, Jobs]:
+    """Plan, check and queue what is missing of a plan; ``command`` is what the user typed.
+
+    Raises:
+        UserError: SLURM is not there, or refuses a job; then nothing is queued.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(provenance)  # git answers while SLURM does
+        site = ask_site()
+        submission = plan_submission(plan, profile, cluster, site, max_running=max_running)
+        if not submission.plans:
+            return submission, {}
+        check(submission, site)
+    return submission, queue(submission, command, found.result())
+
+
+def queue(submission: Submission, command: Sequence[str], found: dict[str, Any]) -> Jobs:
+    """Queue every job of what :func:`check` found right, or when SLURM refuses one, none.
+
+    Raises:
+        UserError: SLURM refused, or a run is at work already.
+        CardamageError: SLURM refused one job, and would not cancel those before it.
+    """
+    plans, jobs = submission.plans, by_run(submission.jobs)
+    holder = submission.studies[0].study if submission.studies else plans[0].run
+    snapshot = take_snapshot(holder, found=found)
+    found = {**found, "snapshot": snapshot_of(snapshot)}
+    if snapshot.name != submission.jobs[0].code.name:
+        raise RunError("the code was edited while it was being submitted; submit it again")
+    claimed: list[tuple[RunPaths, LaunchRecord]] = []
+    ids: dict[str, str] = {}
+    before = ask_queue(job for plan in plans for job in unfinished_jobs(plan.run))
+
+    def take(plan: RunPlan) -> None:
+        if plan.run != holder:
+            share_snapshot(snapshot, plan.run)
+        if all(study.study != plan.run for study in submission.studies):
+            # Should the machine crash before it is on disk, the same command writes it again.
+            open_run(plan.run, plan.experiment, flushed=False)
+        write_provenance(plan.run, found)
+        stages = jobs[plan.run.root]
+        commands = {stage: ["sbatch", str(job.script)] for stage, (job, _) in stages.items()}
+        record = new_launch("slurm", submission.cluster, command, commands)
+        claim(plan.run, record, before)
+        claimed.append((plan.run, record))
+        _prepare(plan.run, stages)
+
+    def keep(one: tuple[RunPaths, LaunchRecord]) -> None:
+        run, record = one
+        release(run, replace(record, jobs=submitted[run.root]))
+
+    try:
+        for study in submission.studies:
+            open_study(study.study, study.record)
+        _for_each(take, plans)
+        links = {link: logs for job in submission.jobs for link, logs in job.links().items()}
+        _for_each(_lead, links.items())
+        for job in submission.jobs:
+            needs = ",".join(need.option(ids) for need in job.after)
+            ids[job.label] = StageExecutor(job, submission.profile, needs).queue()
+    except BaseException:
+        try:
+            _withdraw(list(ids.values()))
+        finally:
+            for run, record in claimed:
+                cancel_waiting(run, list(record.stages))
+                release(run, record)
+        raise
+    submitted = {
+        root: {
+            stage: f"{ids[job.label]}_{index}" if job.is_array else ids[job.label]
+            for stage, (job, index) in stages.items()
+        }
+        for root, stages in jobs.items()
+    }
+    _for_each(keep, claimed)
+    return submitted
+
+
+def _withdraw(jobs: Sequence[str]) -> None:
+    """Take jobs out of the queue again, those that wait for others first."""
+    if jobs:
+        found = ask("scancel", *reversed(jobs), timeout_s=TIMEOUT_S)
+        if found.returncode != 0:
+            raise CardamageError(f"scancel {' '.join(jobs)} failed: {gist(found.stderr)}")
+
+
+def _check_places(runs: Iterable[RunPaths]) -> None:
+    """Refuse folders that every node has for itself, unless this machine is a node."""
+    local = [(run, own) for run in runs for own in _NODES_OWN if run.root.is_relative_to(own)]
+    if not local:
+        return
+    shown = ask("scontrol", "show", "nodes", "--oneliner", timeout_s=TIMEOUT_S).stdout
+    nodes, host = re.findall(r"\b(?:NodeHostName|NodeName)=(\S+)", shown), socket.gethostname()
+    if host not in nodes and host.partition(".")[0] not in nodes:
+        run, own = local[0]
+        raise RunError(
+            f"{run.root}: {own} is another folder on each node; choose a place that all nodes "
+            f"see with --runs-dir"
+        )
+
+
+def _prepare(run: RunPaths, stages: Iterable[str]) -> None:
+    """Set the markers to ``waiting``, which they are where there is none, and count from zero."""
+    for stage in stages:
+        run.starts(stage).unlink(missing_ok=True)
+        if run.stage(stage).is_file():
+            wait(run, stage)
+
+
+def _for_each(work: Callable[[T], None], items: Iterable[T]) -> None:
+    """Do the same for many runs at a time; the first that fails is told of."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(work, items))
+
+
+def _lead(link_and_logs: tuple[Path, Path]) -> None:
+    link, logs = link_and_logs
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(logs)

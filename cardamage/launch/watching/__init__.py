@@ -1,0 +1,1 @@
+"""A launched run: its record, its queue entries, its table."""

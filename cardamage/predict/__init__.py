@@ -1,0 +1,1 @@
+"""From photos to class maps, overlays and instances."""

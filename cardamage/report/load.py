@@ -1,0 +1,310 @@
+"""Reading what a run left behind: everything a report shows, checked, in one object."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from cardamage.config.choice import Choice
+from cardamage.config.experiment import Experiment
+from cardamage.data.shards.manifest import Manifest, read_manifest
+from cardamage.errors import CheckpointError, RunError
+from cardamage.evaluation.intervals import Estimate, estimates
+from cardamage.evaluation.metrics import HEADLINES
+from cardamage.evaluation.results import TestResult, read_result
+from cardamage.runs.checkpoints import best_epoch
+from cardamage.runs.continued import Origin, Pretrained, read_origin, read_pretrained
+from cardamage.runs.directory import as_tested
+from cardamage.runs.paths import STAGES, RunPaths, ShardPaths
+from cardamage.runs.stages import StageRecord, read_stage
+from cardamage.runs.tables import Row, read_table
+from cardamage.system.console import log, read_events
+
+CURVES = ("loss", "dice", "iou", "accuracy")
+"""The scores that are drawn over the epochs."""
+
+Columns = dict[str, NDArray[np.float64]]
+"""A table by column: float64 of shape (rows,) each, NaN where undefined."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast the run trained; None where its events do not tell.
+
+    Attributes:
+        data_wait_share: share of the training time spent waiting for images, 0..1.
+    """
+
+    images_per_second: float | None
+    data_wait_share: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """Everything a report shows of one run.
+
+    Attributes:
+        metrics: ``metrics.csv``, one row per epoch.
+        tested: the test table, one row per checkpoint, columns of numbers only.
+        intervals: by epoch, every score on the test split with its 95 % interval.
+        best: the epoch that is best on the validation split by ``test.select_by``; after
+            :meth:`at`, the one asked for.
+        shards: the folder of the packed dataset; None when it is not on this machine.
+        parameters: how many weights are trained; None when the checkpoint is gone.
+        provenance: ``provenance.json``; empty when there is none.
+        origin: the checkpoint of another run that training began with, if it was one.
+        pretrained: the pretrained weights that it began with, if it did.
+    """
+
+    run: RunPaths
+    experiment: Experiment
+    metrics: Columns
+    tested: Columns
+    intervals: dict[int, dict[str, Estimate]]
+    best: int
+    result: TestResult
+    shards: Path | None
+    manifest: Manifest | None
+    parameters: int | None
+    stages: dict[str, StageRecord]
+    provenance: dict[str, Any]
+    speed: Speed
+    origin: Origin | None = None
+    pretrained: Pretrained | None = None
+    is_picked: bool = False
+
+    @property
+    def epochs(self) -> list[int]:
+        """The trained epochs."""
+        return [int(epoch) for epoch in self.metrics["epoch"]]
+
+    @property
+    def tested_epochs(self) -> list[int]:
+        """The epochs whose checkpoints are tested."""
+        return [int(epoch) for epoch in self.tested["epoch"]]
+
+    @property
+    def images(self) -> int:
+        """How many images the test split has."""
+        return len(self.result.counts)
+
+    def validation(self, column: str, epoch: int) -> float:
+        """A validation score of an epoch."""
+        return float(self.metrics[f"val_{column}"][self.epochs.index(epoch)])
+
+    def at(self, checkpoint: Choice | None) -> RunResults:
+        """The same run with another checkpoint in the place of its best.
+
+        Raises:
+            RunError: it has no such checkpoint, or that is not tested.
+        """
+        if checkpoint is None:
+            return self
+        named = {"best": self.best, "last": self.epochs[-1]}
+        epoch = checkpoint if isinstance(checkpoint, int) else named[checkpoint]
+        if epoch not in self.tested_epochs:
+            listed = ", ".join(map(str, self.tested_epochs))
+            raise RunError(
+                f"{self.run.root} has no tested checkpoint of epoch {epoch}; tested are: {listed}; "
+                f"name one of them, or train and test it further"
+            )
+        path = self.run.test_counts(self.experiment.test.split, epoch)
+        return replace(
+            self,
+            is_picked=True,
+            best=epoch,
+            result=read_result(path),
+            parameters=_count_parameters(self.run.checkpoint(epoch)),
+        )
+
+
+def load_run(run: RunPaths, experiment: Experiment) -> RunResults:
+    """Everything a report shows of ``run``.
+
+    Args:
+        experiment: its config; its ``test`` section says which split's tests are read and by
+            which rule the best epoch is chosen.
+
+    Raises:
+        RunError: the run is not trained or not tested, or a file of it is damaged.
+        CheckpointError: the chosen checkpoint is damaged.
+        DataError: the shards are there and their manifest is damaged.
+    """
+    where = shlex.quote(str(run.root))
+    experiment = as_tested(run, experiment)
+    split, select_by = experiment.test.split, experiment.test.select_by
+    if not run.metrics.is_file():
+        raise RunError(
+            f"{run.root} is not trained: it has no {run.metrics.name}; run cardamage train {where}"
+        )
+    needed = [f"{part}_{score}" for score in CURVES for part in ("train", "val")]
+    metrics = _read_columns(run.metrics, ["epoch", *needed, f"val_{select_by}"])
+    table = run.test_table(split)
+    test_command = f"cardamage test {where}"
+    if not table.is_file():
+        raise RunError(
+            f'{run.root} is not tested on the split "{split}": it has no {table.name}; '
+            f"run {test_command}"
+        )
+    tested = _read_columns(table, ["epoch"])
+    if missing := [name for name in HEADLINES if name not in tested]:
+        raise RunError(
+            f"{table} has no column {missing[0]}: it was tested before that score was there, or "
+            f"is damaged; run {test_command}, which writes it again"
+        )
+    best = best_epoch(_usable(run, metrics, tested, f"val_{select_by}"), select_by)
+    if best is None:
+        raise RunError(
+            f"{run.metrics}: no epoch has a validation {select_by}; "
+            f"choose another rule, as in test.select_by=loss"
+        )
+    if best not in tested["epoch"]:
+        raise RunError(
+            f"{table}: epoch {best}, the best on the validation split, is not tested yet; "
+            f"run {test_command}"
+        )
+    result, intervals = _read_tests(run, split, table, best)
+    shards, manifest = _find_shards(run)
+    return RunResults(
+        run=run,
+        experiment=experiment,
+        metrics=metrics,
+        tested=tested,
+        intervals=intervals,
+        best=best,
+        result=result,
+        shards=shards,
+        manifest=manifest,
+        parameters=_count_parameters(run.checkpoint(best)),
+        stages={stage: read_stage(run, stage) for stage in STAGES},
+        provenance=_read_provenance(run.provenance),
+        speed=_read_speed(run),
+        origin=read_origin(run),
+        pretrained=read_pretrained(run),
+    )
+
+
+def _read_columns(path: Path, needed: Sequence[str]) -> Columns:
+    """The columns of a table that hold numbers, of which ``needed`` must be there."""
+    rows = read_table(path)
+    if not rows:
+        raise RunError(f"{path} has no rows yet; run the stage that writes it to its end")
+    if missing := [name for name in needed if name not in rows[0]]:
+        raise RunError(
+            f"{path} is damaged: it has no column {missing[0]}; "
+            f"delete it and run the stage that writes it again"
+        )
+    columns = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        numbers = [value for value in values if not isinstance(value, str)]
+        if len(numbers) == len(values):
+            columns[name] = np.array(numbers, dtype=np.float64)
+        elif name in needed:
+            text = next(value for value in values if isinstance(value, str))
+            raise RunError(
+                f'{path} is damaged: column {name} holds "{text}", which is no number; '
+                f"delete it and run the stage that writes it again"
+            )
+    if not all(epoch >= 1 and epoch.is_integer() for epoch in columns["epoch"].tolist()):
+        raise RunError(f"{path} is damaged: an epoch is no whole number from 1; delete it")
+    return columns
+
+
+def _usable(run: RunPaths, metrics: Columns, tested: Columns, score: str) -> list[Row]:
+    """The epochs to choose from: none whose checkpoint was deleted before it was tested."""
+    usable: list[Row] = []
+    for epoch, value in zip(metrics["epoch"].tolist(), metrics[score].tolist(), strict=True):
+        path = run.checkpoint(int(epoch))
+        if epoch in tested["epoch"] or path.is_file():
+            usable.append({"epoch": epoch, score: value})
+        else:
+            log.warning("%s is gone and was never tested: left out", path)
+    return usable
+
+
+def _read_tests(
+    run: RunPaths, split: str, table: Path, best: int
+) -> tuple[TestResult, dict[int, dict[str, Estimate]]]:
+    """The test of the best epoch, and the intervals of all; one result is held at a time."""
+    intervals = {}
+    chosen = None
+    for row in read_table(table):
+        epoch = int(row["epoch"])
+        path = run.test_counts(split, epoch)
+        result = read_result(path)
+        if result.epoch != epoch or result.weights_sha256 != row.get("weights_sha256"):
+            raise RunError(
+                f"{path} is the test of other weights than {table} lists for epoch {epoch}; "
+                f"delete both and run cardamage test {shlex.quote(str(run.root))}"
+            )
+        if not len(result.counts):
+            raise RunError(f"{path} holds no images; delete it and test again")
+        intervals[epoch] = estimates(result)
+        if epoch == best:
+            chosen = result
+    assert chosen is not None, "the best epoch is in the table"  # noqa: S101 - checked before
+    return chosen, intervals
+
+
+def _find_shards(run: RunPaths) -> tuple[Path | None, Manifest | None]:
+    """The packed dataset, or None when the run was brought here without it."""
+    folder = read_stage(run, "pack").output.get("shards")
+    if not isinstance(folder, str) or not ShardPaths(Path(folder)).manifest.is_file():
+        return None, None
+    return Path(folder), read_manifest(ShardPaths(Path(folder)))
+
+
+def _count_parameters(checkpoint: Path) -> int | None:
+    """Trained weights of a checkpoint: its tensors without BatchNorm's running statistics."""
+    if not checkpoint.is_file():
+        return None
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    try:
+        with safe_open(checkpoint, framework="numpy") as tensors:
+            names = [name for name in tensors.keys() if not name.endswith(statistics)]  # noqa: SIM118
+            sizes = [math.prod(tensors.get_slice(name).get_shape()) for name in names]
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{checkpoint} is damaged ({error}); "
+            f"restore it, or delete it to continue without that epoch"
+        ) from None
+    return int(sum(sizes))
+
+
+def _read_provenance(path: Path) -> dict[str, Any]:
+    try:
+        return {**json.loads(path.read_text(encoding="utf-8"))}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path} is damaged ({error}); delete it") from None
+
+
+def _read_speed(run: RunPaths) -> Speed:
+    """Speed from the ``epoch`` events; an epoch trained twice counts once, as it last was."""
+    events = [event for event in read_events(run.events) if event["event"] == "epoch"]
+    last = {event.get("epoch"): event for event in events}.values()
+    speeds, waits, seconds = (
+        [float(event[key]) for event in last if isinstance(event.get(key), int | float)]
+        for key in ("images_per_second", "data_wait_share", "seconds")
+    )
+    wait = None
+    if waits and len(waits) == len(seconds) and sum(seconds) > 0:
+        wait = sum(w * s for w, s in zip(waits, seconds, strict=True)) / sum(seconds)
+    return Speed(
+        images_per_second=median(speeds) if speeds else None,
+        data_wait_share=wait,
+        seconds=sum(seconds) if seconds else None,
+    )

@@ -1,0 +1,90 @@
+"""The reports of a study."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from cardamage.config.choice import parse_pick
+from cardamage.errors import RunError
+from cardamage.report.comparison import comparison_report
+from cardamage.report.load import RunResults, load_run
+from cardamage.report.notices import Notice
+from cardamage.report.page import publish
+from cardamage.runs.directory import resolve
+from cardamage.runs.paths import STAGES, StudyPaths
+from cardamage.runs.stages import read_stage, running
+from cardamage.runs.study import Comparison, StudyRecord, read_study
+from cardamage.system.files import sha256_of
+
+
+def report_study(study: StudyPaths) -> Path:
+    """Compare the runs of a study: all of them, and those that it wants compared further.
+
+    Raises:
+        UserError: a run is not trained or not tested, or the report cannot be written.
+    """
+    with running(study, "report") as output:
+        record = read_study(study)
+        check_tested(study, record)
+        loaded, tested = {}, {}
+        for name in record.runs:
+            experiment, run = resolve(study.beside(name).root)
+            loaded[name] = load_run(run, experiment)
+            split = loaded[name].experiment.test.split
+            tested[name] = sha256_of(run.test_table(split))
+        study.report.mkdir(exist_ok=True)
+        pages = {}
+        for comparison in record.compare:
+            chosen, notes = pick_results(loaded, comparison)
+            page = publish(comparison_report(chosen, notes), study.comparison(comparison.name))
+            pages[comparison.name] = page
+        page = publish(comparison_report(list(loaded.values())), study.report)
+        output["page"] = str(page)
+        output["tested"] = tested
+        output["comparisons"] = {name: str(path) for name, path in pages.items()}
+    return page
+
+
+def pick_results(
+    loaded: Mapping[str, RunResults], comparison: Comparison
+) -> tuple[list[RunResults], list[Notice]]:
+    """What a study's comparison compares, and where that is not what its file asks for.
+
+    The file is written for the epochs in it. Where the runs were made shorter, the last epoch there
+    is takes the place of one behind it, and is compared once.
+    """
+    chosen: list[RunResults] = []
+    notes: list[Notice] = []
+    for asked in map(parse_pick, comparison.runs):
+        results = loaded[asked.run]
+        pick = asked.within(results.experiment.train.epochs)
+        if pick != asked:
+            text = f"{pick} stands for {asked}, as {pick.run} ends with epoch {pick.checkpoint}."
+            notes.append(Notice("note", text))
+        found = results.at(pick.checkpoint)
+        if all((other.run, other.best) != (found.run, found.best) for other in chosen):
+            chosen.append(found)
+        elif pick == asked:
+            text = f"{asked} is epoch {found.best} again, which is compared once."
+            notes.append(Notice("note", text))
+    return chosen, notes
+
+
+def check_tested(study: StudyPaths, record: StudyRecord) -> None:
+    """Make sure that every run of a study is tested.
+
+    Raises:
+        RunError: some are not.
+    """
+    lacking = []
+    for name in record.runs:
+        states = ((stage, read_stage(study.beside(name), stage).state) for stage in STAGES[:3])
+        if found := next((f"{name} ({stage} {s})" for stage, s in states if s != "done"), None):
+            lacking.append(found)
+    if lacking:
+        named = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
+        raise RunError(
+            f"{len(lacking)} of {len(record.runs)} runs of {record.name} are not tested: {named}; "
+            f"submit {shlex.quote(record.source)} again, which runs what is missing, or compare "
+            f"the others with `cardamage report RUN... --out DIR`"
+        )

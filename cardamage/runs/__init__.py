@@ -1,0 +1,1 @@
+"""A run directory: its paths, stages, checkpoints, tables and provenance."""

@@ -1,0 +1,88 @@
+"""Experiment trackers, by Accelerate's classes: what a run shows elsewhere while it trains."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Self, assert_never
+from uuid import uuid4
+
+from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
+
+from cardamage.config.experiment import Experiment, Tracker
+from cardamage.runs.paths import RunPaths
+from cardamage.runs.tables import Row
+from cardamage.system.console import log
+from cardamage.system.files import write_text
+from cardamage.training.outputs import Speed
+
+
+def start_tracker(name: Tracker, run: RunPaths, next_epoch: int) -> GeneralTracker:
+    """A tracker of ``run`` that continues with the scores of ``next_epoch``, from 1."""
+    match name:
+        case "tensorboard":  # what it was told of later epochs is hidden by purge_step
+            tracker = TensorBoardTracker("tensorboard", run.root, purge_step=next_epoch)
+        case "wandb":  # of the same id is the same run there; an epoch told twice is told once
+            path = run.root / "wandb.id"
+            if not path.exists():
+                write_text(path, uuid4().hex)
+            tracker = WandBTracker(
+                "cardamage",
+                name=run.root.name,
+                id=path.read_text(encoding="utf-8"),
+                dir=run.root,
+                resume="allow",
+            )
+        case _:
+            assert_never(name)
+    tracker.start()
+    return tracker
+
+
+class Trackers:
+    """Every tracker the config names; one that fails is left out from then on, with a warning.
+
+    The last finished epoch is told again on entering: a kill may have come between its save and
+    its telling.
+
+    Args:
+        rows: of ``metrics.csv``, so far.
+        enabled: whether this process is the one that tells them.
+    """
+
+    def __init__(
+        self, experiment: Experiment, run: RunPaths, rows: Sequence[Row], *, enabled: bool
+    ) -> None:
+        self._names = experiment.track if enabled else []
+        self._run, self._rows = run, rows
+        self._running: dict[Tracker, GeneralTracker] = {}
+
+    def __enter__(self) -> Self:
+        for name in self._names:
+            self._attempt(name, self._start, name)
+        if self._rows:
+            self.log(self._rows[-1])
+        return self
+
+    def log(self, row: Row, speed: Speed | None = None) -> None:
+        """Tell the scores of an epoch, and its speed where it was measured by this start."""
+        values = {key: value for key, value in row.items() if key != "epoch"}
+        if speed:
+            values |= asdict(speed)
+        for name, tracker in list(self._running.items()):
+            self._attempt(name, tracker.log, values, step=row["epoch"])
+
+    def __exit__(self, *_: object) -> None:
+        for name, tracker in list(self._running.items()):
+            self._attempt(name, tracker.finish)
+
+    def _start(self, name: Tracker) -> None:
+        self._running[name] = start_tracker(name, self._run, max(1, len(self._rows)))
+
+    def _attempt(
+        self, name: Tracker, action: Callable[..., object], *args: object, **options: object
+    ) -> None:
+        try:
+            action(*args, **options)
+        except Exception as error:  # noqa: BLE001 - whatever it is, training is worth more
+            self._running.pop(name, None)
+            text = " ".join(str(error).split())[:200]
+            log.warning("%s is left out from here on: %s: %s", name, type(error).__name__, text)

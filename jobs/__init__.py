@@ -1,1 +1,0 @@
-"""The programs: one stage or tool each; they import `cardamage` and never each other."""

@@ -1,1 +1,0 @@
-"""Submitting, watching and stopping runs, without torch."""

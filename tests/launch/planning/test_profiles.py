@@ -1,0 +1,38 @@
+"""What profiles of SLURM clusters refuse."""
+
+from pathlib import Path
+
+import pytest
+
+from cardamage.errors import ConfigError
+from cardamage.launch.planning.profiles import (
+    COLLECTIVES_END_AFTER_MINUTES,
+    SlurmProfile,
+    load_profile,
+)
+from cardamage.training import distributed
+
+
+def test_the_watchdog_has_to_be_quicker_than_the_collectives(tmp_path: Path):
+    path = tmp_path / "site.yaml"
+    path.write_text("backend: slurm\nwatchdog_minutes: 30\n")
+    with pytest.raises(ConfigError, match=r"watchdog_minutes: 30 is too long: .*; give less than"):
+        load_profile(str(path))
+    for minutes in (0, 29.9):
+        path.write_text(f"backend: slurm\nwatchdog_minutes: {minutes}\n")
+        loaded = load_profile(str(path))
+        assert isinstance(loaded, SlurmProfile)
+        assert loaded.watchdog_minutes == minutes
+
+
+def test_the_limit_is_the_one_that_training_sets():
+    assert distributed.COLLECTIVE_S == COLLECTIVES_END_AFTER_MINUTES * 60
+
+
+def test_a_wrong_key_for_all_stages_is_named_where_it_stands(tmp_path: Path):
+    (tmp_path / "site.yaml").write_text("backend: slurm\nall_stages: {memory: 2}\n")
+    with pytest.raises(ConfigError) as error:
+        load_profile(str(tmp_path / "site.yaml"))
+    assert "all_stages.memory: unknown key" in str(error.value)
+    assert "mem_gb" in str(error.value)
+    assert "more)" not in str(error.value)
