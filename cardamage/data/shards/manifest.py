@@ -80,7 +80,7 @@ class Manifest(_Record):
     version: int
     dataset: str
     fingerprint: str
-    """Hex SHA-256 of what was packed and how; see ``fingerprint`` in ``pack``."""
+    """Hex SHA-256 of what was packed and how; see :mod:`cardamage.data.shards.fingerprint`."""
     class_names: list[str]
     """By class id, background first."""
     options: dict[str, Any]

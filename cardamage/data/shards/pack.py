@@ -8,10 +8,8 @@ returns at once when nothing is missing.
 
 import hashlib
 import io
-import json
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -27,6 +25,7 @@ from cardamage.data.coco.layout_check import require_splits
 from cardamage.data.coco.source import ImageSource
 from cardamage.data.curation.deal import dealt
 from cardamage.data.pool import results_of
+from cardamage.data.shards.fingerprint import RASTERISER, dataset_name, fingerprint
 from cardamage.data.shards.folder import discard, held, is_complete, warn_of_strays
 from cardamage.data.shards.lost import count_lost, refuse_nothing, warn_of_losses
 from cardamage.data.shards.make import (
@@ -57,8 +56,6 @@ from cardamage.system.processes import count_cores
 SAMPLES_PER_SHARD = 64
 """Small enough that a few hundred images keep every core busy to the end."""
 
-_RASTERISER = f"pycocotools {version('pycocotools')}"
-_FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')  # twice as fast as all of JSON
 _FEW = 100  # images: fewer are packed before a second process would have started
 
 
@@ -207,41 +204,6 @@ def make(packing: Packing, *, events: EventLog | None = None, workers: int | Non
     return paths.root
 
 
-def fingerprint(source: ImageSource, options: Mapping[str, Any]) -> str:
-    """Hex SHA-256 of what is packed and how.
-
-    That is each split's annotation file, the name and size of each image it lists, the options, the
-    rasteriser and the version of the layout. Where the export lies is no part of it, nor are other
-    files, nor is the version of Pillow, whose JPEGs may differ in the last bit.
-    """
-    content = {
-        "version": VERSION,
-        "rasteriser": _RASTERISER,
-        # The order of the classes counts, and JSON objects have none.
-        "options": {**options, "classes": list(options["classes"].items())},
-        "splits": {split: _fingerprint_split(source, split) for split in source.splits()},
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def dataset_name(source: Path) -> str:
-    """The dataset's name for folders: of the source's own name, what is safe everywhere."""
-    path = source.resolve()
-    name = path.stem if path.is_file() else path.name
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "dataset"
-
-
-def _fingerprint_split(source: ImageSource, split: str) -> dict[str, str]:
-    text = source.annotations(split)
-    names: list[str] = []
-    with suppress(ValueError):  # reading it tells why
-        names = [json.loads(name) for name in _FILE_NAME.findall(text)]
-    files = hashlib.sha256()
-    for name in sorted(set(source.match(split, names).files.values())):
-        files.update(json.dumps([name, source.size(split, name)]).encode())
-    return {"annotations": hashlib.sha256(text).hexdigest(), "files": files.hexdigest()}
-
-
 def _make(packing: Packing, events: EventLog | None, workers: int) -> None:
     paths = packing.paths
     for part in paths.root.glob("**/.*.part"):  # of processes that were killed
@@ -281,7 +243,7 @@ def _make(packing: Packing, events: EventLog | None, workers: int) -> None:
         class_names=[BACKGROUND, *packing.options["classes"]],
         options=packing.options,
         image_size=packing.recipe.image_size,
-        rasteriser=_RASTERISER,
+        rasteriser=RASTERISER,
         encoder=f"Pillow {version('pillow')}, JPEG quality {JPEG_QUALITY} 4:4:4",
         splits=splits,
     )
