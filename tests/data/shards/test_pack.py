@@ -22,10 +22,10 @@ from cardamage.data.coco.masks import paint
 from cardamage.data.coco.records import Annotation, ImageRecord
 from cardamage.data.coco.subset import subset_of
 from cardamage.data.images import resize_image, resize_mask
+from cardamage.data.shards.fingerprint import dataset_name
 from cardamage.data.shards.folder import held
 from cardamage.data.shards.make import Recipe, make_sample
 from cardamage.data.shards.manifest import read_manifest, write_manifest
-from cardamage.data.shards.fingerprint import dataset_name
 from cardamage.data.shards.pack import make, pack, prepare
 from cardamage.data.shards.reader import ShardReader
 from cardamage.errors import DataError
