@@ -86,6 +86,8 @@ class Data(Section):
     """Classes 1, 2, ... in this order: category names, or {class: [categories]} to group."""
     drop: list[str] = Field(default=[])
     """Categories that are left as background."""
+    healthy: Annotated[str, Field(min_length=1)] | None = None
+    """A folder of photos without damage, dealt to train, valid and test (0.7, 0.15, 0.15)."""
     image_size: Annotated[tuple[StrictInt, StrictInt], Field(strict=False)] = (240, 240)
     """Height and width the images are packed at, in pixels."""
     subset: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -183,7 +185,7 @@ class Data(Section):
         if self.subset == 1:
             left_out.add("subset_by")
         # At their defaults they are left out, so that what was packed before is found.
-        added = ("boxes", "paint_order", "skip_broken")
+        added = ("boxes", "paint_order", "skip_broken", "healthy")
         left_out |= {
             key for key in added if getattr(self, key) == type(self).model_fields[key].default
         }

@@ -48,7 +48,7 @@ def with_paths_from(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(values)
     if isinstance(data := values.get("data"), dict):
         values["data"] = data = dict(data)
-        for key in ("source", "shards_dir"):
+        for key in ("source", "healthy", "shards_dir"):
             value = data.get(key)
             if isinstance(value, str) and value and not (key == "source" and value == SYNTHETIC):
                 data[key] = absolute(value)

@@ -24,6 +24,9 @@ MAX_FILE_BYTES = 1 << 30
 MAX_FILES = 10_000_000
 """A folder of more is refused: links that lead around in it make any number."""
 
+HEALTHY = "healthy"
+"""In the place of a split: the folder of photos without damage, and what their names begin with."""
+
 _NOTE = re.compile(r"README[^/]*\.txt", re.IGNORECASE)
 _MAX_NOTE_BYTES = 1 << 20
 
@@ -74,6 +77,7 @@ class ImageSource:
 
     Args:
         annotations: annotation files by split, where several could be meant.
+        healthy: a folder of photos without damage, read as the split :data:`HEALTHY`.
 
     Raises:
         DataError: ``source`` does not exist or is no readable archive.
@@ -85,8 +89,9 @@ class ImageSource:
         annotations: Mapping[str, str] | None = None,
         *,
         layout: Layout | None = None,
+        healthy: Path | None = None,
     ) -> None:
-        self.source = source
+        self.source, self.healthy = source, healthy
         if not source.exists():
             counted = "" if source.is_absolute() else f" (the path counts from {Path.cwd()})"
             raise DataError(
@@ -97,7 +102,7 @@ class ImageSource:
         self._names: set[str] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _shared_source, (self.source, self.layout)
+        return _shared_source, (self.source, self.layout, self.healthy)
 
     @property
     def layout(self) -> Layout:
@@ -192,6 +197,8 @@ class ImageSource:
             DataError: the file is missing, unreadable or larger than :data:`MAX_FILE_BYTES`, or
                 its name is not safe.
         """
+        if split == HEALTHY:
+            return self._photo_without_damage(safe_name(file_name).removeprefix(f"{HEALTHY}/"))
         path = self.part(split).root + safe_name(file_name)
         if self.size(split, file_name) > MAX_FILE_BYTES:
             raise DataError(
@@ -215,6 +222,13 @@ class ImageSource:
                 f"dataset again"
             ) from error
 
+    def _photo_without_damage(self, name: str) -> bytes:
+        path = self.healthy / name if self.healthy else Path(name)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise DataError(f"data.healthy: {path} cannot be read ({error.strerror})") from None
+
     def _all(self) -> set[str]:
         if self._names is None:
             self._names = {name for name in self._opened().names() if not _is_litter(name)}
@@ -227,9 +241,9 @@ class ImageSource:
 
 
 @lru_cache(maxsize=1)
-def _shared_source(source: Path, layout: Layout) -> ImageSource:
+def _shared_source(source: Path, layout: Layout, healthy: Path | None) -> ImageSource:
     """The one of a process of a pool: to read the list of a large archive takes a second."""
-    return ImageSource(source, layout=layout)
+    return ImageSource(source, layout=layout, healthy=healthy)
 
 
 def _is_litter(path: str) -> bool:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -40,6 +40,12 @@ def dataset_name(source: Path) -> str:
     path = source.resolve()
     name = path.stem if path.is_file() else path.name
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "dataset"
+
+
+def digest_of_files(paths: Sequence[Path], folder: Path) -> str:
+    """Hex SHA-256 of the names, as seen from a folder, and the sizes of files in it."""
+    listed = [[path.relative_to(folder).as_posix(), path.stat().st_size] for path in paths]
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
 def _fingerprint_split(source: ImageSource, split: str) -> dict[str, str]:

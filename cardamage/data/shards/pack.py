@@ -24,8 +24,9 @@ from cardamage.data.coco.export import read_export
 from cardamage.data.coco.layout_check import require_splits
 from cardamage.data.coco.source import ImageSource
 from cardamage.data.curation.deal import dealt
+from cardamage.data.curation.healthy import healthy_files, with_healthy
 from cardamage.data.pool import results_of
-from cardamage.data.shards.fingerprint import RASTERISER, dataset_name, fingerprint
+from cardamage.data.shards.fingerprint import RASTERISER, dataset_name, digest_of_files, fingerprint
 from cardamage.data.shards.folder import discard, held, is_complete, warn_of_strays
 from cardamage.data.shards.lost import count_lost, refuse_nothing, warn_of_losses
 from cardamage.data.shards.make import (
@@ -103,6 +104,7 @@ def prepare(
     seed: int = 0,
     valid_share: float | None = None,
     folds: tuple[int, int] | None = None,
+    healthy: Path | None = None,
     check: bool = False,
     workers: int | None = None,
 ) -> Packing:
@@ -117,6 +119,7 @@ def prepare(
         seed: of the dealing to ``shares`` or ``folds``.
         valid_share: of train, which becomes the valid split; None where there is one.
         folds: into how many train and valid are dealt, and which of them is valid, from 0.
+        healthy: a folder of photos without damage, dealt to the splits of the export.
         check: read every shard that is there, and have those made again whose bytes are not those
             that were packed; else their sizes are gone by.
 
@@ -139,10 +142,11 @@ def prepare(
         "split": {"shares": list(shares), "seed": seed} if shares else None,
         "valid_share": valid_share,
         "folds": {"of": folds[0], "fold": folds[1], "seed": seed} if folds else None,
+        "healthy": digest_of_files(healthy_files(healthy), healthy) if healthy else None,
     }  # only where they matter, so that shards of before stay as they are
     options |= {key: value for key, value in added.items() if value}
     absent = may_lack(deals_all=bool(shares), deals_valid=bool(valid_share or folds))
-    files = ImageSource(source, annotations)
+    files = ImageSource(source, annotations, healthy=healthy)
     with closing(files):
         told = require_splits(files, absent, takes_valid=valid_share is not None)
         digest = fingerprint(files, options)
@@ -169,6 +173,10 @@ def prepare(
                 skip_broken=skip_broken,
                 workers=workers,
             )
+            if healthy:
+                export = with_healthy(
+                    export, files, healthy, skip_broken=skip_broken, workers=workers
+                )
         selection = select(export, class_of, subset=subset, subset_by=subset_by, boxes=boxes)
         samples = {split: len(images) for split, images in selection.images.items()}
     large_first = paint_order == "large_first"

@@ -10,6 +10,7 @@ from cardamage.config.choice import parse_pick
 from cardamage.config.dataset import SYNTHETIC, Data
 from cardamage.config.experiment import Experiment
 from cardamage.data.coco.source import ImageSource
+from cardamage.data.curation.healthy import SHARES, healthy_files
 from cardamage.errors import UserError
 from cardamage.launch.planning.plan import Plan, RunPlan, listed
 from cardamage.launch.watching.display import duration
@@ -141,6 +142,9 @@ def _count_images(data: Data) -> dict[str, int] | None:
     elif data.folds:
         both = images["train"] + images.get("valid", 0)
         images = {**images, "train": both - both // data.folds.of, "valid": both // data.folds.of}
+    if data.healthy:
+        added = len(healthy_files(Path(data.healthy)))
+        images = {s: number + round(added * SHARES[s]) for s, number in images.items()}
     return {split: max(1, round(number * data.subset)) for split, number in images.items()}
 
 

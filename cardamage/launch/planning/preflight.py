@@ -13,6 +13,7 @@ from cardamage.config.trackers import require_installed
 from cardamage.data.coco.categories import Category, category_name, map_categories
 from cardamage.data.coco.layout_check import require_splits
 from cardamage.data.coco.source import ImageSource
+from cardamage.data.curation.healthy import healthy_files
 from cardamage.errors import DataError, RunError, did_you_mean
 from cardamage.launch.planning.plan import Plan, RunPlan, choose_stages, make_plan
 from cardamage.launch.planning.profiles import Profile, SlurmProfile, choose_profile, load_profile
@@ -98,6 +99,8 @@ def _check_upstream(plan: RunPlan) -> None:
 
 def _check_source(data: Data) -> None:
     """Raise DataError unless the export has its splits, its annotations and the classes' names."""
+    if data.healthy:
+        healthy_files(Path(data.healthy))
     with closing(ImageSource(Path(data.source), data.annotations)) as source:
         require_splits(source, data.may_lack, takes_valid=data.valid_share is not None)
         if source.annotation_bytes() <= _QUICK_BYTES:
