@@ -21,10 +21,11 @@ import numpy as np
 from cardamage.config.dataset import Boxes, PaintOrder, SubsetBy, may_lack
 from cardamage.data.coco.categories import map_categories
 from cardamage.data.coco.export import read_export
+from cardamage.data.coco.healthy import healthy_files
 from cardamage.data.coco.layout_check import require_splits
 from cardamage.data.coco.source import ImageSource
 from cardamage.data.curation.deal import dealt
-from cardamage.data.curation.healthy import healthy_files, with_healthy
+from cardamage.data.curation.healthy import with_healthy
 from cardamage.data.pool import results_of
 from cardamage.data.shards.fingerprint import RASTERISER, dataset_name, digest_of_files, fingerprint
 from cardamage.data.shards.folder import discard, held, is_complete, warn_of_strays

@@ -9,8 +9,8 @@ from statistics import median
 from cardamage.config.choice import parse_pick
 from cardamage.config.dataset import SYNTHETIC, Data
 from cardamage.config.experiment import Experiment
+from cardamage.data.coco.healthy import SHARES, healthy_files
 from cardamage.data.coco.source import ImageSource
-from cardamage.data.curation.healthy import SHARES, healthy_files
 from cardamage.errors import UserError
 from cardamage.launch.planning.plan import Plan, RunPlan, listed
 from cardamage.launch.watching.display import duration

@@ -11,9 +11,9 @@ from cardamage.config import loading
 from cardamage.config.dataset import SYNTHETIC, Data
 from cardamage.config.trackers import require_installed
 from cardamage.data.coco.categories import Category, category_name, map_categories
+from cardamage.data.coco.healthy import healthy_files
 from cardamage.data.coco.layout_check import require_splits
 from cardamage.data.coco.source import ImageSource
-from cardamage.data.curation.healthy import healthy_files
 from cardamage.errors import DataError, RunError, did_you_mean
 from cardamage.launch.planning.plan import Plan, RunPlan, choose_stages, make_plan
 from cardamage.launch.planning.profiles import Profile, SlurmProfile, choose_profile, load_profile
