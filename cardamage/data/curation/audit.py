@@ -21,8 +21,9 @@ from cardamage.data.coco.findings import UNREADABLE, Finding, Findings, by_sever
 from cardamage.data.coco.masks import Loss, paint
 from cardamage.data.coco.records import Export, ImageRecord
 from cardamage.data.coco.source import ImageSource
+from cardamage.data.curation.agreement import Agreement, label_agreement
 from cardamage.data.curation.checks import check_copies, check_promise, check_records
-from cardamage.data.curation.copies import Photo, photo_of
+from cardamage.data.curation.copies import Photo, photo_of, same_photo
 from cardamage.data.images import LEAVE_OUT, decode_image, orientation
 from cardamage.data.pool import results_of, stop_if_unwanted
 from cardamage.errors import DataError, counted, shown
@@ -75,6 +76,7 @@ class Audit:
 
     Attributes:
         copies: photos that are there more than once, in groups that look the same.
+        agreement: of the labels of photos labelled more than once; None where there are none.
     """
 
     source: Path
@@ -82,6 +84,7 @@ class Audit:
     unused_roots: list[str]
     findings: list[Finding]
     copies: list[list[Photo]] = field(default_factory=list)
+    agreement: Agreement | None = None
 
     @property
     def errors(self) -> list[Finding]:
@@ -104,6 +107,7 @@ class Audit:
             "verdict": self.verdict,
             "splits": {name: asdict(counts) for name, counts in self.splits.items()},
             "unused_roots": self.unused_roots,
+            "label_agreement": asdict(self.agreement) if self.agreement else None,
             "findings": [
                 {
                     "kind": finding.kind,
@@ -189,11 +193,13 @@ def audit(
             splits[split.name] = counts
     files.close()
     copies = check_copies(photos, findings)
+    records = {split.name: split.images for split in export.splits.values()}
+    agreed = label_agreement(records, same_photo(photos), naming.class_of, naming.names)
     roots = unused_roots(export.categories, export.used_categories())
     found = by_severity([*structural, *findings.all()])
     if skip_broken:
         found = skipping(found)
-    return Audit(source, splits, [root.name for root in roots], found, copies)
+    return Audit(source, splits, [root.name for root in roots], found, copies, agreed)
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,17 @@ def same_look(photos: Sequence[Photo]) -> list[list[Photo]]:
     ]
 
 
+def same_photo(photos: Sequence[Photo]) -> list[list[Photo]]:
+    """Groups of two or more whose bytes or looks are the same, or tied by others whose are."""
+    ties = _Ties(len(photos))
+    first: dict[bytes, int] = {}
+    for number, photo in enumerate(photos):
+        ties.tie(first.setdefault(photo.digest, number), number)
+    for one, other in _alike(photos):
+        ties.tie(one, other)
+    return _grouped((ties.root(number), photo) for number, photo in enumerate(photos))
+
+
 def groups_of_copies(photos: Sequence[Photo]) -> list[list[int]]:
     """Which photos have to stay together: positions in ``photos``, each in exactly one group."""
     ties = _Ties(len(photos))

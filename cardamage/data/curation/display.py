@@ -8,8 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from cardamage.data.coco.findings import Finding, Severity
+from cardamage.data.curation.agreement import Agreement
 from cardamage.data.curation.audit import Audit, SplitCounts
 from cardamage.data.curation.first_config import class_lines
+from cardamage.errors import counted
 from cardamage.labels import BACKGROUND
 
 _STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -32,6 +34,8 @@ def show(result: Audit, *, classes: bool) -> None:
         console.print(_category_table(result.splits, "Classes" if classes else "Categories"))
         roots = ", ".join(f'"{name}"' for name in result.unused_roots)
         console.print(Text(f"Unused root categories, left out by themselves: {roots or 'none'}"))
+        if agreed := result.agreement:
+            _print_agreement(console, agreed)
         if not classes:
             _print_classes(console, result)
     by_kind: dict[tuple[Severity, str], list[Finding]] = {}
@@ -46,6 +50,15 @@ def _print_classes(console: Console, result: Audit) -> None:
     names = next(iter(result.splits.values())).categories
     lines = "\n".join(class_lines([name for name in names if name != BACKGROUND]))
     console.print(Text(f"To paste into an experiment file under data:\n{lines}"), soft_wrap=True)
+
+
+def _print_agreement(console: Console, agreed: Agreement) -> None:
+    """How far two labellings of one photo agree: a model cannot be told to be better."""
+    pooled = f"{agreed.dice:.2f} (95 % interval {agreed.low:.2f} to {agreed.high:.2f})"
+    by_class = ", ".join(f"{name} {dice:.2f}" for name, dice in agreed.classes.items())
+    text = f"Label agreement: {counted(agreed.photos, 'photo')} labelled twice or more, Dice "
+    each = f"; {by_class}" if len(agreed.classes) > 1 else ""
+    console.print(Text(f"{text}{pooled}{each}"), soft_wrap=True)
 
 
 def _print_kind(console: Console, found: Sequence[Finding]) -> None:

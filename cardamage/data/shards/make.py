@@ -13,6 +13,7 @@ from PIL import Image
 from cardamage.data.coco.masks import paint
 from cardamage.data.coco.records import ImageRecord
 from cardamage.data.coco.source import ImageSource
+from cardamage.data.curation.copies import look_of
 from cardamage.data.images import (
     LEAVE_OUT,
     decode_image,
@@ -80,6 +81,7 @@ def make_sample(
     sides = record.width, record.height
     image = decode_image(content, size=sides, name=name, remedy=LEAVE_OUT)
     size = recipe.image_size
+    look = look_of(packed := resize_image(image, size))
     painted = paint(record, recipe.class_of, size=size, large_first=recipe.large_first)
     mask = resize_mask(painted.mask, size)
     info = {
@@ -90,12 +92,14 @@ def make_sample(
         "overlapped_pixels": painted.overlapped_pixels,
         "skipped_annotations": painted.skipped_annotations,
     }
+    if look is not None:  # what tells copies of the photo
+        info["look"] = f"{look:064x}"
     if painted.lost:  # by class id; what is zero is left out
         info["lost"] = {
             i: {k: n for k, n in vars(loss).items() if n} for i, loss in painted.lost.items()
         }
     return {
-        recipe.image_format: _stored(content, image, recipe),
+        recipe.image_format: _stored(content, packed, recipe, is_whole=packed is image),
         "json": json.dumps(info, ensure_ascii=False, sort_keys=True).encode(),
         "seg.png": encoded(Image.fromarray(mask), "PNG"),
     }
@@ -125,16 +129,14 @@ def _whole(task: ShardTask) -> Shard | None:
     return shard if fits and names == [record.file_name for record in task.records] else None
 
 
-def _stored(content: bytes, decoded: Image.Image, recipe: Recipe) -> bytes:
+def _stored(content: bytes, image: Image.Image, recipe: Recipe, *, is_whole: bool) -> bytes:
     """The image as it is packed; a JPEG's own bytes where they serve: coding again loses detail."""
-    height, width = recipe.image_size
-    if recipe.image_format == "jpg" and decoded.size == (width, height):
+    if recipe.image_format == "jpg" and is_whole:
         with Image.open(io.BytesIO(content)) as file:
             if file.format == "JPEG" and file.mode == "RGB" and orientation(file) == 1:
                 with suppress(OSError):  # without its end marker other readers refuse it
                     file.load()
                     return content
-    image = resize_image(decoded, recipe.image_size)
     image.info = {}  # a camera's profile and comments are no part of the sample
     if recipe.image_format == "png":
         return encoded(image, "PNG")

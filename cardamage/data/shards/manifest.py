@@ -74,6 +74,16 @@ class SplitRecord(_Record):
     """Images that were not packed, and why, by file name; absent without any."""
 
 
+class AgreementRecord(_Record):
+    """See :class:`~cardamage.data.curation.agreement.Agreement`."""
+
+    photos: _Count
+    dice: float
+    low: float
+    high: float
+    classes: dict[str, float]
+
+
 class Manifest(_Record):
     """What a folder of shards holds and what it was made of."""
 
@@ -90,6 +100,8 @@ class Manifest(_Record):
     rasteriser: str
     encoder: str
     splits: dict[str, SplitRecord]
+    label_agreement: AgreementRecord | None = None
+    """Of photos labelled more than once; absent without any."""
     sha256: str | None = None
     """Of all the rest, so that a flipped bit is noticed; older manifests have none."""
 

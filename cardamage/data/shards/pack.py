@@ -10,7 +10,7 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,8 @@ from cardamage.data.coco.export import read_export
 from cardamage.data.coco.healthy import healthy_files
 from cardamage.data.coco.layout_check import require_splits
 from cardamage.data.coco.source import ImageSource
+from cardamage.data.curation.agreement import label_agreement
+from cardamage.data.curation.copies import Photo, same_photo
 from cardamage.data.curation.deal import dealt
 from cardamage.data.curation.healthy import with_healthy
 from cardamage.data.pool import results_of
@@ -39,6 +41,7 @@ from cardamage.data.shards.make import (
 )
 from cardamage.data.shards.manifest import (
     VERSION,
+    AgreementRecord,
     Manifest,
     ShardRecord,
     SplitRecord,
@@ -256,7 +259,23 @@ def _make(packing: Packing, events: EventLog | None, workers: int) -> None:
         encoder=f"Pillow {version('pillow')}, JPEG quality {JPEG_QUALITY} 4:4:4",
         splits=splits,
     )
+    if agreed := _agreement(packing, shards):  # an absent one is not written
+        manifest = manifest.model_copy(update={"label_agreement": agreed})
     write_manifest(paths, manifest)
+
+
+def _agreement(packing: Packing, shards: Mapping[str, list[Shard]]) -> AgreementRecord | None:
+    """How far labels agree of photos that were labelled more than once, before they are resized."""
+    photos = [
+        Photo(split, info["file_name"], f"{split}/{info['file_name']}".encode(), int(look, 16))
+        for split, made in shards.items()
+        for shard in made
+        for info in shard.infos
+        if (look := info.get("look"))
+    ]
+    names, class_of = [*packing.options["classes"]], packing.recipe.class_of
+    found = label_agreement(packing.selection.images, same_photo(photos), class_of, names)
+    return AgreementRecord(**asdict(found)) if found else None
 
 
 def _tasks(packing: Packing) -> list[ShardTask]:
