@@ -23,6 +23,7 @@ from cardamage.launch.watching.overview import (
     overviews,
 )
 from cardamage.launch.watching.queue import AFTER_ANOTHER
+from cardamage.runs.attempts import cost
 from cardamage.runs.paths import STAGES
 
 _STYLES = {
@@ -68,6 +69,8 @@ def _as_json(of_run: RunOverview) -> dict[str, Any]:
         "run": of_run.run.root.name,
         "directory": str(of_run.run.root),
         "stages": {name: _stage_as_json(stage) for name, stage in of_run.stages.items()},
+        "attempts": [asdict(attempt) for attempt in of_run.attempts],
+        "seconds": cost(of_run.attempts),
         "epoch": of_run.epoch,
         "epochs": of_run.epochs,
         "best": best and asdict(best),

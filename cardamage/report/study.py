@@ -12,6 +12,7 @@ from cardamage.report.notices import Notice
 from cardamage.report.page import publish
 from cardamage.runs.directory import resolve
 from cardamage.runs.paths import STAGES, StudyPaths
+from cardamage.runs.provenance import record_attempt
 from cardamage.runs.stages import read_stage, running
 from cardamage.runs.study import Comparison, StudyRecord, read_study
 from cardamage.system.files import sha256_of
@@ -26,6 +27,7 @@ def report_study(study: StudyPaths) -> Path:
     with running(study, "report") as output:
         record = read_study(study)
         check_tested(study, record)
+        record_attempt(study, "report")
         loaded, tested = {}, {}
         for name in record.runs:
             experiment, run = resolve(study.beside(name).root)

@@ -19,9 +19,10 @@ from pathlib import Path
 
 from cardamage import version
 from cardamage.config import loading
-from cardamage.errors import ExitStatus, RunError, UserError
+from cardamage.errors import ConfigError, ExitStatus, RunError, UserError
 from cardamage.launch.watching.tail import end_of, last_words
 from cardamage.runs import stages
+from cardamage.runs.missing import missing_stages
 from cardamage.runs.paths import STAGES, RunPaths
 from cardamage.system.files import write_json
 from cardamage.system.job import current_job
@@ -29,6 +30,10 @@ from cardamage.system.job import current_job
 _TASK_ENDED = re.compile(r"^srun: error: (\S+): tasks? ([\d,-]+): (.+)$", re.MULTILINE)
 _NODE_FAILED = re.compile(r"error: Node failure on (\S+)")
 _NODE_AT_FAULT = re.compile(r"Killed|Bus error|Segmentation fault|Out Of Memory")
+
+
+NOTHING_TO_DO = 3
+"""What ``begin`` ends with where the stage is done: so is the job, which then ends with 0."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def main() -> None:
     sys.exit(status)
 
 
-def begin(run: RunPaths, stage: str, limit: int) -> ExitStatus:
+def begin(run: RunPaths, stage: str, limit: int) -> int:
     """Count a start; another status than DONE when the stage is not to start.
 
     Raises:
@@ -88,6 +93,9 @@ def begin(run: RunPaths, stage: str, limit: int) -> ExitStatus:
         print("cancelled before it began", flush=True)
         return ExitStatus.FAILED
     _check_upstream(run, stage)
+    if _is_done(run, stage):
+        print("nothing to do", flush=True)
+        return NOTHING_TO_DO
     if _wasted(starts, here) >= limit:
         return _give_up(run, before, limit)
     start = Start(job.name, job.nodes, here, stages.now(), before.attempts, end_of(run.log(stage)))
@@ -106,7 +114,9 @@ def end(run: RunPaths, stage: str, limit: int, status: int) -> ExitStatus:
     """
     starts, record = read_starts(run, stage), stages.read_stage(run, stage)
     start = starts[-1]
-    if record.attempts <= start.attempts:  # it did not come to its marker
+    if record.attempts <= start.attempts:
+        if stage == "pack" and record.state == "done" and status == 0:
+            return ExitStatus.DONE  # it found nothing to do, and left its marker
         record = _never_began(run, record, start, status)
     if record.state == "done":
         return ExitStatus.DONE
@@ -155,6 +165,19 @@ def read_starts(run: RunPaths, stage: str) -> list[Start]:
         return [Start(**start) for start in json.loads(run.starts(stage).read_text())]
     except (OSError, ValueError, TypeError):
         return []
+
+
+def _is_done(run: RunPaths, stage: str) -> bool:
+    """Whether no process need be started; packing looks itself, also for the runs it is shared by.
+
+    A study and a part of a stage look for themselves.
+    """
+    is_marked = stage in STAGES[1:] and stages.read_stage(run, stage).state == "done"
+    if not is_marked or not run.config.is_file():
+        return False
+    with suppress(ConfigError):  # the stage says what is wrong
+        return stage not in missing_stages(run, loading.load(run.config))
+    return False
 
 
 def _check_code(code: Path) -> None:

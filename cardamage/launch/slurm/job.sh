@@ -70,7 +70,10 @@ at_time_limit() {  # the stage did not save in time: start again from what it sa
   [ "$(squeue -h -j "$job" -o %r)" = TimeLimit ] && { scontrol requeue "$job" || resubmit; }
 }
 
-attempt begin || exit
+attempt begin
+begun=$?
+[ $begun != 3 ] || exit 0  # there was nothing to do
+[ $begun = 0 ] || exit $begun
 trap at_time_limit TERM
 "${step[@]}" "${python[@]}" -m cardamage "${command[@]}" &
 pid=$!

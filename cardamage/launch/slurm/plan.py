@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cardamage.errors import RunError
-from cardamage.launch.planning.plan import Plan, RunPlan, StudyPlan, missing_stages
+from cardamage.launch.planning.plan import Plan, RunPlan, StudyPlan
 from cardamage.launch.planning.preflight import queued_training
 from cardamage.launch.planning.profiles import SlurmProfile
 from cardamage.launch.slurm.batch_job import BatchJob, Need, Work
 from cardamage.launch.slurm.code_snapshot import name_snapshot
 from cardamage.launch.slurm.site import Site
+from cardamage.runs.missing import missing_stages
 from cardamage.runs.paths import RunPaths, StudyPaths
 
 _Continues = Mapping[Path, Path | str]
@@ -236,21 +237,11 @@ def _place_of_arrays(plans: Sequence[RunPlan], studies: Sequence[StudyPlan]) -> 
     return name, plans[0].run.root.parent / ".submissions" / unique
 
 
-def nothing_to_do(plan: Plan, submission: Submission) -> Iterator[str]:
-    """A line for each run that was asked for and has nothing to do."""
-    there = {each.run.root for each in submission.plans}
-    for each in plan.plans:
-        if _absolute(each.run.root) not in there:
-            stages = ", ".join(each.stages)
-            yield f"{each.experiment.name}: nothing to do: {stages} of {each.run.root} is done"
-
-
-def describe(plan: Plan, submission: Submission) -> Iterator[str]:
+def describe(submission: Submission) -> Iterator[str]:
     """The runs and the jobs of a submission, a line each."""
     for each in submission.plans:
         state = "resumes" if each.run.root.is_dir() else "new"
         yield f"# {each.experiment.name}: {each.run.root} ({state})"
-    yield from nothing_to_do(plan, submission)
     yield f"\n# jobs: {len(submission.jobs)}, each under the name of its script"
     for job in submission.jobs:
         waits = ", ".join(map(str, job.after)) or "nothing"

@@ -31,7 +31,7 @@ from cardamage.launch.watching.record import (
 )
 from cardamage.runs.directory import open_run
 from cardamage.runs.paths import RunPaths
-from cardamage.runs.provenance import provenance, snapshot_of, write_provenance
+from cardamage.runs.provenance import provenance
 from cardamage.runs.stages import cancel_waiting, wait
 from cardamage.runs.study import open_study
 
@@ -101,7 +101,6 @@ def queue(submission: Submission, command: Sequence[str], found: dict[str, Any])
     plans, jobs = submission.plans, by_run(submission.jobs)
     holder = submission.studies[0].study if submission.studies else plans[0].run
     snapshot = take_snapshot(holder, found=found)
-    found = {**found, "snapshot": snapshot_of(snapshot)}
     if snapshot.name != submission.jobs[0].code.name:
         raise RunError("the code was edited while it was being submitted; submit it again")
     claimed: list[tuple[RunPaths, LaunchRecord]] = []
@@ -114,7 +113,6 @@ def queue(submission: Submission, command: Sequence[str], found: dict[str, Any])
         if all(study.study != plan.run for study in submission.studies):
             # Should the machine crash before it is on disk, the same command writes it again.
             open_run(plan.run, plan.experiment, flushed=False)
-        write_provenance(plan.run, found)
         stages = jobs[plan.run.root]
         commands = {stage: ["sbatch", str(job.script)] for stage, (job, _) in stages.items()}
         record = new_launch("slurm", submission.cluster, command, commands)

@@ -13,6 +13,7 @@ from cardamage.errors import RunError, UserError
 from cardamage.launch.watching.queue import JobState, Queue, ask_accounting, ask_queue
 from cardamage.launch.watching.record import LaunchRecord, is_elsewhere, is_here, read_launch
 from cardamage.launch.watching.tail import last_events
+from cardamage.runs.attempts import Attempt, read_attempts
 from cardamage.runs.checkpoints import best_epoch
 from cardamage.runs.lookup import find_run, run_names
 from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
@@ -63,6 +64,7 @@ class RunOverview:
         host: where the stage ran that ran last: a machine, or SLURM's list of nodes.
         cluster: the profile it was launched with last; None when nothing was.
         problem: why this run's files cannot be read; ``queue_problem``: why SLURM was not heard.
+        attempts: every start that had something to do.
     """
 
     run: RunPaths
@@ -78,6 +80,7 @@ class RunOverview:
     cluster: str | None
     problem: str | None = None
     queue_problem: str | None = None
+    attempts: Sequence[Attempt] = ()
 
 
 def all_runs(runs_dir: Path) -> list[RunPaths]:
@@ -170,6 +173,10 @@ def _overview(
         best = _best(run, experiment.test.select_by)
     except UserError as error:
         problem = problem or str(error)
+    try:
+        attempts = read_attempts(run)
+    except RunError as error:
+        attempts, problem = [], problem or str(error)
     latest = latest_stage(stages)
     last = stages[latest] if latest else None
     is_running = last is not None and last.state == "running"
@@ -191,6 +198,7 @@ def _overview(
         cluster=launch.cluster if launch else None,
         problem=problem,
         queue_problem=queue_problem,
+        attempts=attempts,
     )
 
 
