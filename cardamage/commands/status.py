@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import signal
 import sys
 from dataclasses import asdict
@@ -165,15 +166,19 @@ def _expected_start(of_run: RunOverview) -> str:
 
 
 def _troubles(of_run: RunOverview) -> list[str]:
-    """A line for everything that needs a person's eye."""
+    """A line for everything that needs a person's eye, with the command that resumes the run."""
     lines = [of_run.problem] if of_run.problem else []
+    root = of_run.run.root
+    resume = "" if of_run.launcher else f"; resume: cardamage submit {shlex.quote(str(root))}"
     for name, stage in of_run.stages.items():
         log = f"; log: {stage.log}" if stage.log else ""
         if stage.state == "failed":
-            lines.append(
-                f"{of_run.run.root}: {name} failed: {stage.error or 'it did not say why'}{log}"
-            )
+            again = "" if stage.record.error_class in ("user", "final") else resume
+            why = stage.error or "it did not say why"
+            lines.append(f"{root}: {name} failed: {why}{log}{again}")
         elif stage.state == "lost":
             why = stage.error or f"its process {stage.record.pid} ended without a word"
-            lines.append(f"{of_run.run.root}: {name} is lost: {why}{log}")
+            lines.append(f"{root}: {name} is lost: {why}{log}{resume}")
+        elif stage.state == "stopped" and resume:
+            lines.append(f"{root}: {name} is stopped: {stage.error or 'it saved'}{resume}")
     return [f"[red]{escape(plain(line))}[/red]" for line in lines]

@@ -1,11 +1,11 @@
 """One attempt of a stage in a SLURM job: ``begin|end RUN STAGE``, run by the batch script.
 
-``begin`` counts the start, and ends with 1 when too many in a row brought no progress. ``end``
+``begin`` notes the start, and ends with 1 when too many in a row failed without progress. ``end``
 looks at the stage's marker and ends with the verdict: 0, 1 or 2, or 75 when the job is to be queued
 again; it then prints the node to stay away from, if one killed the stage twice in a row.
 
 What is not retried: a mistake of the user's, and what the stage says is final: the same input would
-bring it again. What is: everything else, as long as starts bring progress.
+bring it again. What is: everything else, as long as starts bring progress or SLURM ended them.
 """
 
 import argparse
@@ -29,6 +29,10 @@ from cardamage.system.job import current_job
 
 _TASK_ENDED = re.compile(r"^srun: error: (\S+): tasks? ([\d,-]+): (.+)$", re.MULTILINE)
 _NODE_FAILED = re.compile(r"error: Node failure on (\S+)")
+_BY_SLURM = re.compile(
+    r"error: Node failure on |User defined signal 2|"
+    r"DUE TO (?:PREEMPTION|TIME LIMIT|NODE FAILURE|JOB REQUEUE|JOB NOT RUNNING)"
+)
 _NODE_AT_FAULT = re.compile(r"Killed|Bus error|Segmentation fault|Out Of Memory")
 
 
@@ -42,7 +46,9 @@ class Start:
 
     ``progress`` is what there was of the work, ``attempts`` how often the stage had begun by its
     marker, ``log_start`` where the output begins in the log, in bytes, and ``failed_node`` the node
-    that killed the stage, when one did.
+    that killed the stage, when one did. ``is_own_failure``: it ended by its own fault. One that
+    SLURM ended is no failure, and neither is one whose end nobody saw: this script outlives its
+    stage, unless SLURM ends both.
     """
 
     job: str
@@ -52,6 +58,7 @@ class Start:
     attempts: int
     log_start: int
     failed_node: str | None = None
+    is_own_failure: bool = False
 
 
 def main() -> None:
@@ -61,6 +68,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, required=True, help="starts without progress")
     parser.add_argument("what", choices=("begin", "end"))
     parser.add_argument("--status", type=int, default=0, help="what srun ended with")
+    parser.add_argument("--by-slurm", action="store_true", help="SLURM was ending the job")
     parser.add_argument("run", type=Path)
     parser.add_argument("stage")
     arguments = parser.parse_args()
@@ -70,7 +78,7 @@ def main() -> None:
             _check_code(arguments.code)
             status = begin(run, stage, arguments.limit)
         else:
-            status = end(run, stage, arguments.limit, arguments.status)
+            status = end(run, stage, arguments.limit, arguments.status, by_slurm=arguments.by_slurm)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = ExitStatus.USER_ERROR
@@ -78,7 +86,7 @@ def main() -> None:
 
 
 def begin(run: RunPaths, stage: str, limit: int) -> int:
-    """Count a start; another status than DONE when the stage is not to start.
+    """Note a start; another status than DONE when the stage is not to start.
 
     Raises:
         UserError: a marker is damaged, or the stage before is not done.
@@ -103,8 +111,13 @@ def begin(run: RunPaths, stage: str, limit: int) -> int:
     return ExitStatus.DONE
 
 
-def end(run: RunPaths, stage: str, limit: int, status: int) -> ExitStatus:
+def end(
+    run: RunPaths, stage: str, limit: int, status: int, *, by_slurm: bool = False
+) -> ExitStatus:
     """The verdict on the last start, whose ``srun`` ended with ``status``.
+
+    ``by_slurm`` is for a job that SLURM was ending: by preemption, requeue or the time limit. Such
+    a start does not count against the run, and neither does one that saved.
 
     The status proves little: with lost step daemons srun ended with 0, and a process that is ended
     because of another's end hides what that one ended with. The marker counts.
@@ -124,13 +137,16 @@ def end(run: RunPaths, stage: str, limit: int, status: int) -> ExitStatus:
         _drop_later(run, stage)
         return ExitStatus(record.exit_status or ExitStatus.FAILED)
     printed = log.read_bytes() if (log := run.log(stage)).is_file() else b""
-    how, failed_node = _how_it_ended(printed[start.log_start :].decode(errors="replace"), status)
+    words = printed[start.log_start :].decode(errors="replace")
+    how, failed_node = _how_it_ended(words, status)
     if record.state == "running":
         record = replace(record, error=how)
-    starts[-1] = replace(start, failed_node=failed_node)
-    write_json(run.starts(stage), [asdict(each) for each in starts])
     is_cancelled, saved = run.cancel_request.is_file(), record.state == "stopped"
-    if not is_cancelled and not saved and _wasted(starts, progress(run, stage)) >= limit:
+    by_slurm = by_slurm or bool(_BY_SLURM.search(words))
+    is_own = not (is_cancelled or saved or by_slurm)
+    starts[-1] = replace(start, failed_node=failed_node, is_own_failure=is_own)
+    write_json(run.starts(stage), [asdict(each) for each in starts])
+    if is_own and _wasted(starts, progress(run, stage)) >= limit:
         return _give_up(run, record, limit)
     stages.stop(run, record, record.error, record.error_class or "fault")
     if is_cancelled:
@@ -207,8 +223,9 @@ def _check_upstream(run: RunPaths, stage: str) -> None:
 
 
 def _wasted(starts: list[Start], here: list[int]) -> int:
-    """How many of the last starts found what there is now."""
-    return len(list(takewhile(lambda start: start.progress == here, reversed(starts))))
+    """How many of the last starts, which found what there is now, failed by their own fault."""
+    last = takewhile(lambda start: start.progress == here, reversed(starts))
+    return sum(start.is_own_failure for start in last)
 
 
 def _give_up(run: RunPaths, record: stages.StageRecord, limit: int) -> ExitStatus:

@@ -17,10 +17,11 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$cpus_per_task}"
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
 
-attempt() {
+attempt() (  # SIGUSR2 may be sent to all of the job
+  trap '' USR2
   "${once[@]}" "${python[@]}" -m cardamage.launch.slurm.attempt --code "$code" \
     --limit "$starts" "$@" "$run" "$stage"
-}
+)
 
 requeue() {  # $1: a node to stay away from, or nothing
   trap '' TERM  # or this script dies of the requeue it asks for
@@ -66,24 +67,38 @@ resubmit() {  # where a job may not be requeued: submit it again, and let those 
   exit 75
 }
 
-at_time_limit() {  # the stage did not save in time: start again from what it saved last
+at_term() {  # SLURM ends this job: it is to be preempted or requeued, or its time is over
+  by_slurm=(--by-slurm)
+  # At the time limit the stage did not save in time: start again from what it saved last.
   [ "$(squeue -h -j "$job" -o %r)" = TimeLimit ] && { scontrol requeue "$job" || resubmit; }
 }
 
+pid=
+asked=
+by_slurm=()
+at_usr2() {  # sent to this shell, as by scancel --batch or --full: the stage is to save
+  asked=1
+  by_slurm=(--by-slurm)
+  [ -z "$pid" ] || kill -USR2 "$pid" 2>/dev/null
+}
+
+trap at_usr2 USR2
 attempt begin
 begun=$?
 [ $begun != 3 ] || exit 0  # there was nothing to do
 [ $begun = 0 ] || exit $begun
-trap at_time_limit TERM
+trap at_term TERM
 "${step[@]}" "${python[@]}" -m cardamage "${command[@]}" &
 pid=$!
+[ -z "$asked" ] || kill -USR2 $pid
 wait $pid
 status=$?
 while kill -0 $pid 2>/dev/null; do  # a trapped signal ends wait early
   wait $pid
   status=$?
 done
-elsewhere=$(attempt end --status $status)
+pid=
+elsewhere=$(attempt end "${by_slurm[@]}" --status $status)
 verdict=$?
 # After scancel a requeue would bring the job back.
 if [ $verdict = 75 ] && [ "$(squeue -h -j "$job" -o %T)" = RUNNING ]; then requeue "$elsewhere"; fi

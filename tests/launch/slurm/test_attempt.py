@@ -131,12 +131,39 @@ def test_starts_with_progress_never_end(run: RunPaths):
         assert end(run, "train", LIMIT, 1) == ExitStatus.STOPPED
 
 
-def test_starts_that_never_came_to_an_end_count(run: RunPaths, capsys: pytest.CaptureFixture[str]):
-    for _ in range(LIMIT):  # nodes that failed, or requeues by somebody else
-        assert begin(run, "train", LIMIT) == ExitStatus.DONE
-    assert begin(run, "train", LIMIT) == ExitStatus.FAILED
-    assert "3 starts in a row brought no progress" in capsys.readouterr().err
-    assert states(run) == ["failed", "cancelled", "cancelled"]
+def test_starts_that_never_came_to_an_end_do_not_count(run: RunPaths):
+    for _ in range(10):  # preempted, or requeued, or their nodes failed
+        start(run)
+    start(run, state="failed", error_class="fault", error="bang")
+    assert end(run, "train", LIMIT, 1) == ExitStatus.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("said", "by_slurm"),
+    [
+        ("", True),
+        ("slurmstepd: error: *** STEP 12.0 ON n0 CANCELLED AT 2026 DUE TO PREEMPTION ***\n", False),
+        ("slurmstepd: error: *** STEP 12.0 ON n0 CANCELLED AT 2026 DUE TO TIME LIMIT ***\n", False),
+        ("srun: error: Node failure on n1\n", False),
+        ("srun: error: n0: task 0: User defined signal 2\n", False),
+    ],
+)
+def test_starts_that_slurm_ended_do_not_count_and_its_own_failures_do(
+    run: RunPaths, said: str, by_slurm: bool
+):
+    for _ in range(10):
+        start(run, said, state="running")
+        assert end(run, "train", LIMIT, 143, by_slurm=by_slurm) == ExitStatus.STOPPED
+    for attempt in range(LIMIT):
+        start(run, "srun: error: n0: task 0: Killed\n", state="running")
+        status = end(run, "train", LIMIT, 137)
+        assert (status == ExitStatus.FAILED) == (attempt == LIMIT - 1)
+
+
+def test_ten_that_saved_before_the_first_step_do_not_count(run: RunPaths):
+    for _ in range(10):
+        start(run, state="stopped", error="saved at step 0", error_class="stopped", saved=0)
+        assert end(run, "train", LIMIT, 75) == ExitStatus.STOPPED
 
 
 def test_what_is_cancelled_is_not_started_and_not_retried(run: RunPaths):
