@@ -32,8 +32,11 @@ def missing_stages(run: RunPaths, experiment: Experiment) -> tuple[str, ...]:
         and bool(checkpoints)
         and not (run.states() and max(checkpoints) < saved_progress(run)[0])
     )
-    is_same = run.config.read_text(encoding="utf-8") == experiment.to_yaml()
-    is_same = is_same or loading.load(run.config).test == experiment.test
+    is_same = packs_alike = run.config.read_text(encoding="utf-8") == experiment.to_yaml()
+    if not is_same:
+        there = loading.load(run.config)
+        is_same = there.test == experiment.test
+        packs_alike = there.data.packing() == experiment.data.packing()
     is_tested = (
         is_trained
         and is_same
@@ -49,7 +52,7 @@ def missing_stages(run: RunPaths, experiment: Experiment) -> tuple[str, ...]:
         and (run.report / "index.html").is_file()
     )
     shards = ShardPaths(Path(pack.output.get("shards", "")))
-    is_packed = is_tested or (pack.state == "done" and shards.manifest.is_file())
+    is_packed = is_tested or (packs_alike and pack.state == "done" and shards.manifest.is_file())
     found = zip(STAGES, (is_packed, is_trained, is_tested, is_reported), strict=True)
     return tuple(stage for stage, is_there in found if not is_there)
 

@@ -61,6 +61,8 @@ def test_two_configs_of_one_run_are_refused(fake):
 
 def test_run_of_another_config_is_refused(fake):
     run = fake.make()
+    run.checkpoints.mkdir()
+    run.checkpoint(1).touch()
     with pytest.raises(RunError, match=r"holds a run of another config \(seed: 0, not 1\)"):
         make_plan([fake.config("fake")], ["seed=1"], run.root.parent, ("pack",))
 
