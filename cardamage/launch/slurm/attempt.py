@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cardamage import version
 from cardamage.config import loading
-from cardamage.errors import ConfigError, ExitStatus, RunError, UserError
+from cardamage.errors import ConfigError, ExitStatus, RunError, UserError, of_storage
 from cardamage.launch.watching.tail import end_of, last_words
 from cardamage.runs import stages
 from cardamage.runs.missing import missing_stages
@@ -33,6 +33,7 @@ _BY_SLURM = re.compile(
     r"error: Node failure on |User defined signal 2|"
     r"DUE TO (?:PREEMPTION|TIME LIMIT|NODE FAILURE|JOB REQUEUE|JOB NOT RUNNING)"
 )
+_NOT_INSTALLED = re.compile(r"(ModuleNotFoundError|ImportError)\b")
 _NODE_AT_FAULT = re.compile(r"Killed|Bus error|Segmentation fault|Out Of Memory")
 
 
@@ -79,8 +80,11 @@ def main() -> None:
             status = begin(run, stage, arguments.limit)
         else:
             status = end(run, stage, arguments.limit, arguments.status, by_slurm=arguments.by_slurm)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        known = of_storage(error) if isinstance(error, OSError) else error
+        if known is None:
+            raise
+        print(f"error: {known}", file=sys.stderr)
         status = ExitStatus.USER_ERROR
     sys.exit(status)
 
@@ -131,6 +135,8 @@ def end(
         if stage == "pack" and record.state == "done" and status == 0:
             return ExitStatus.DONE  # it found nothing to do, and left its marker
         record = _never_began(run, record, start, status)
+    elif record.state == "running":
+        record = _by_last_words(run, record, start, status) or record
     if record.state == "done":
         return ExitStatus.DONE
     if record.state == "failed" and record.error_class not in ("fault", None):
@@ -246,13 +252,28 @@ def _never_began(
     run: RunPaths, before: stages.StageRecord, start: Start, status: int
 ) -> stages.StageRecord:
     """The marker of a start that did not come to its own: before it, a stage checks its input."""
-    words = last_words(run.log(before.stage), start.log_start)
     begun = stages.StageRecord(before.stage, "running", start.attempts + 1, start.time)
     begun = replace(begun, host=start.nodes, job_id=start.job, output=before.output)
-    if words.startswith("error: "):
-        kind: stages.ErrorClass = "user" if status == ExitStatus.USER_ERROR else "fault"
-        return stages.fail(run, begun, words.removeprefix("error: "), kind)
-    return begun
+    return _by_last_words(run, begun, start, status) or begun
+
+
+def _by_last_words(
+    run: RunPaths, record: stages.StageRecord, start: Start, status: int
+) -> stages.StageRecord | None:
+    """A marker by what the log says last, where the stage could not write its own.
+
+    What ends with status 2, such as a full disk, and a package that is missing would end so again.
+    """
+    if not run.log(record.stage).is_file():
+        return None
+    words = last_words(run.log(record.stage), start.log_start)
+    if _NOT_INSTALLED.match(words):
+        error = f"{words}; install it in the environment that submits, and submit again"
+        return stages.fail(run, record, error, "user")
+    if not words.startswith("error: "):
+        return None
+    is_told = status == ExitStatus.USER_ERROR
+    return stages.fail(run, record, words.removeprefix("error: "), "user" if is_told else "fault")
 
 
 def _how_it_ended(log: str, status: int) -> tuple[str, str | None]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cardamage.config import loading
 from cardamage.errors import ExitStatus, RunError
-from cardamage.launch.slurm.attempt import begin, end, progress, read_starts
+from cardamage.launch.slurm.attempt import NOTHING_TO_DO, begin, end, progress, read_starts
 from cardamage.runs.paths import RunPaths
 from cardamage.runs.stages import StageRecord, read_stage
 from cardamage.system.files import write_json
@@ -200,3 +201,29 @@ def test_progress_is_what_is_saved(run: RunPaths):
     run.test_counts("test", 1).parent.mkdir(parents=True)
     run.test_counts("test", 1).touch()
     assert progress(run, "test.1") == [1]
+
+
+def test_a_stage_that_could_not_write_its_marker_tells_by_its_log(run: RunPaths):
+    start(run, "error: /runs/x: no space left\n", state="running")
+    assert end(run, "train", LIMIT, 2) == ExitStatus.USER_ERROR
+    record = read_stage(run, "train")
+    assert (record.state, record.error) == ("failed", "/runs/x: no space left")
+
+
+def test_a_package_that_is_missing_is_not_retried(run: RunPaths):
+    start(run, "Traceback (most recent call last):\nModuleNotFoundError: No module named 'numpy'\n")
+    assert end(run, "train", LIMIT, 1) == ExitStatus.USER_ERROR
+    assert "No module named 'numpy'" in str(read_stage(run, "train").error)
+
+
+def test_a_stage_that_is_done_is_not_started_again(run: RunPaths):
+    experiment = loading.parse({"name": "run", "data": {"source": "x", "classes": ["a"]}})
+    run.config.write_text(experiment.to_yaml())
+    epochs = experiment.train.epochs
+    write_stage(run, StageRecord("train", "done", attempts=1, output={"epochs": epochs}))
+    run.checkpoints.mkdir()
+    run.checkpoint(epochs).touch()
+    assert begin(run, "train", LIMIT) == ExitStatus.DONE  # metrics.csv is missing
+    run.metrics.touch()
+    assert begin(run, "train", LIMIT) == NOTHING_TO_DO
+    assert len(read_starts(run, "train")) == 1
