@@ -9,6 +9,7 @@ from cardamage.config.experiment import Experiment
 from cardamage.errors import ConfigError
 from cardamage.runs.lookup import RUNS_DIR
 from cardamage.runs.paths import SPLITS, RunPaths
+from cardamage.system.console import log
 
 
 def add_experiment(parser: argparse.ArgumentParser, example: str) -> None:
@@ -76,6 +77,16 @@ def resolved(arguments: argparse.Namespace) -> tuple[Experiment, RunPaths]:
 
     target = locate(arguments.config, arguments.runs_dir)
     return resolve(target, arguments.overrides, arguments.runs_dir)
+
+
+def is_done(run: RunPaths, experiment: Experiment, stage: str) -> bool:
+    """Whether a stage has nothing to do, which is then said; answered before torch is imported."""
+    from cardamage.runs.missing import missing_stages
+
+    if stage in missing_stages(run, experiment):
+        return False
+    log.info("%s: stage %s is done; nothing to do", run.root, stage)
+    return True
 
 
 def add_annotations(parser: argparse.ArgumentParser) -> None:

@@ -7,11 +7,18 @@ import time
 from pathlib import Path
 
 from cardamage.commands.arguments import add_runs
-from cardamage.errors import ConfigError, RunError
-from cardamage.launch.watching.overview import RunOverview, latest_stage, overview
+from cardamage.errors import ConfigError, RunError, plain
+from cardamage.launch.watching.overview import (
+    RunOverview,
+    find_runs,
+    latest_stage,
+    overview,
+    overviews,
+)
 from cardamage.launch.watching.record import read_launch
+from cardamage.launch.watching.tail import last_words
 from cardamage.runs.lookup import find_run
-from cardamage.runs.paths import STAGES, RunPaths
+from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
 
 _POLL_S = 0.2
 _ASK_SLURM_S = 3.0
@@ -40,6 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
     stage = stage or latest_stage(of_run.stages)
     if stage is None and arguments.follow:
         stage = next((stage for stage in STAGES if _is_to_come(of_run, stage)), None)
+    if stage is None and isinstance(paths, StudyPaths):
+        _print_last_words(paths)
+        return
     if stage is None:
         raise RunError(
             f"{paths.root}: no stage was started yet; start it: cardamage submit {paths.root}"
@@ -49,6 +59,18 @@ def run(arguments: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         if not arguments.follow:  # Ctrl-C is how one stops following
             raise
+
+
+def _print_last_words(study: StudyPaths) -> None:
+    """Of each run of a study the stage that runs or ran last, its state and its last line."""
+    for of_run in overviews(find_runs([str(study.root)], study.root.parent)[0]):
+        stage, name = latest_stage(of_run.stages), of_run.run.root.name
+        if stage is None:
+            print(f"{name}: not started yet")
+            continue
+        log = of_run.run.log(stage)
+        words = last_words(log, 0) if log.is_file() else ""
+        print(plain(f"{name}: {stage} {of_run.stages[stage].state}: {words or 'nothing printed'}"))
 
 
 def _print_log(run: RunPaths, stage: str, *, follow: bool) -> None:

@@ -22,7 +22,6 @@ from cardamage.launch.planning.profiles import LocalProfile, SlurmProfile
 from cardamage.launch.watching.record import check_free, new_launch
 from cardamage.runs.directory import open_run
 from cardamage.runs.paths import STAGES, RunPaths
-from cardamage.runs.provenance import provenance, write_provenance
 from cardamage.runs.stages import read_stage
 from cardamage.runs.study import open_study
 from cardamage.system.console import console
@@ -82,6 +81,8 @@ def run(arguments: argparse.Namespace) -> None:
     prepare_networks(plan.plans, fetch=not arguments.dry_run)
     for study in plan.studies:
         print(study)
+    for line in plan.nothing_to_do():
+        print(line)
     if arguments.dry_run:
         for line in outline(plan):
             print(f"  {line}")
@@ -108,13 +109,10 @@ def _run_here(plan: Plan, profile: LocalProfile, arguments: argparse.Namespace) 
         for problem in problems(each.experiment, None, gpus=gpus):
             raise ConfigError(f"{each.experiment.name}: {problem}")
         check_free(each.run)  # before anything of it is written
-    found = provenance()
     for each in plan.plans:
         open_run(each.run, each.experiment)
-        write_provenance(each.run, found)
     for study in plan.studies:
         open_study(study.study, study.record)
-        write_provenance(study.study, found)
     launches = []
     for each, of_plan in zip(plans, commands, strict=True):
         started = {stage: command.arguments for stage, command in of_plan.items()}
@@ -127,7 +125,7 @@ def _queue(plan: Plan, profile: SlurmProfile, arguments: argparse.Namespace) -> 
     """Submit the stages to SLURM, or print what would be submitted."""
     from cardamage.launch.slurm import follow, submission
     from cardamage.launch.slurm.plan import describe as describe_jobs
-    from cardamage.launch.slurm.plan import in_words, nothing_to_do, plan_submission
+    from cardamage.launch.slurm.plan import in_words, plan_submission
     from cardamage.launch.slurm.script import render
     from cardamage.launch.slurm.site import site_or_defaults
 
@@ -135,7 +133,7 @@ def _queue(plan: Plan, profile: SlurmProfile, arguments: argparse.Namespace) -> 
     if arguments.dry_run:
         site = site_or_defaults()
         planned = plan_submission(*given, site, max_running=arguments.max_running)
-        for line in describe_jobs(plan, planned):
+        for line in describe_jobs(planned):
             print(line)
         scripts = planned.jobs if arguments.verbose else ()
         for number, job in enumerate(scripts, start=1):
@@ -143,8 +141,6 @@ def _queue(plan: Plan, profile: SlurmProfile, arguments: argparse.Namespace) -> 
             print(render(job, profile).rstrip())
         return
     submitted, jobs = submission.submit(*given, sys.argv, max_running=arguments.max_running)
-    for line in nothing_to_do(plan, submitted):
-        print(line)
     for each in submitted.plans:
         ids = ", ".join(f"{stage} {job}" for stage, job in jobs[each.run.root].items())
         print(f"{each.experiment.name}: {ids}")

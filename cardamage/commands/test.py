@@ -2,7 +2,8 @@
 
 import argparse
 
-from cardamage.commands.arguments import add_experiment, resolved
+from cardamage.commands.arguments import add_experiment, is_done, resolved
+from cardamage.runs.directory import as_tested
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -17,8 +18,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from cardamage.evaluation.results import is_sound
+
+    experiment, paths = resolved(arguments)
+    split = as_tested(paths, experiment).test.split
+    if arguments.part == "0/1" and is_done(paths, experiment, "test") and is_sound(paths, split):
+        print(paths.test_table(split))
+        return
     from cardamage.training.test import Part, test_stage
 
     part = Part.parse(arguments.part)
-    experiment, paths = resolved(arguments)
     test_stage(experiment, paths, part)

@@ -5,7 +5,7 @@ On several GPUs or processes: ``accelerate launch -m cardamage train CONFIG``.
 
 import argparse
 
-from cardamage.commands.arguments import add_experiment, resolved
+from cardamage.commands.arguments import add_experiment, is_done, resolved
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -13,6 +13,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    experiment, paths = resolved(arguments)
+    if is_done(paths, experiment, "train"):
+        return
     from cardamage.training.train import train_stage
 
-    train_stage(*resolved(arguments))
+    train_stage(experiment, paths)

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cardamage.errors import RunError
-from cardamage.system.files import publish
+from cardamage.runs.paths import RunPaths
+from cardamage.runs.tables import read_table
+from cardamage.system.files import publish, sha256_of
 
 # What numpy and zipfile raise over files with flipped, missing or foreign bytes.
 _DAMAGE = (
@@ -92,3 +94,20 @@ def read_result(path: Path) -> TestResult:
     except _DAMAGE:
         # What numpy says is left out: of foreign bytes it says how to unpickle them all the same.
         raise RunError(f"{path} is damaged; delete it and test again") from None
+
+
+def is_sound(run: RunPaths, split: str) -> bool:
+    """Whether the results on a split and their table are whole, and of the checkpoints there are.
+
+    Checkpoints that are gone do not count.
+    """
+    try:
+        rows = read_table(run.test_table(split))
+        listed = {int(row["epoch"]): row["weights_sha256"] for row in rows}
+        return all(
+            sha256_of(path) == listed.get(epoch)
+            and read_result(run.test_counts(split, epoch)).weights_sha256 == listed[epoch]
+            for epoch, path in run.finished_checkpoints().items()
+        )
+    except (RunError, LookupError, ValueError):
+        return False

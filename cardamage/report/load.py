@@ -22,6 +22,7 @@ from cardamage.errors import CheckpointError, RunError
 from cardamage.evaluation.intervals import Estimate, estimates
 from cardamage.evaluation.metrics import HEADLINES
 from cardamage.evaluation.results import TestResult, read_result
+from cardamage.runs.attempts import Attempt, read_attempts
 from cardamage.runs.checkpoints import best_epoch
 from cardamage.runs.continued import Origin, Pretrained, read_origin, read_pretrained
 from cardamage.runs.directory import as_tested
@@ -65,6 +66,7 @@ class RunResults:
         provenance: ``provenance.json``; empty when there is none.
         origin: the checkpoint of another run that training began with, if it was one.
         pretrained: the pretrained weights that it began with, if it did.
+        attempts: every start that had something to do; none in a run of before they were kept.
     """
 
     run: RunPaths
@@ -83,6 +85,7 @@ class RunResults:
     origin: Origin | None = None
     pretrained: Pretrained | None = None
     is_picked: bool = False
+    attempts: Sequence[Attempt] = ()
 
     @property
     def epochs(self) -> list[int]:
@@ -190,6 +193,7 @@ def load_run(run: RunPaths, experiment: Experiment) -> RunResults:
         stages={stage: read_stage(run, stage) for stage in STAGES},
         provenance=_read_provenance(run.provenance),
         speed=_read_speed(run),
+        attempts=read_attempts(run),
         origin=read_origin(run),
         pretrained=read_pretrained(run),
     )

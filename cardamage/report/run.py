@@ -19,6 +19,7 @@ from cardamage.report.page import Report, render
 from cardamage.report.panels import illustrate
 from cardamage.report.pictures import ComparedPicture, contact_sheet_png, test_pictures
 from cardamage.report.plots import drawn_scores
+from cardamage.runs.attempts import cost
 from cardamage.runs.checkpoints import rule
 from cardamage.runs.stages import StageRecord
 
@@ -54,7 +55,7 @@ def run_report(results: RunResults) -> Report:
         "classes": [
             (name, colour(i)) for i, name in enumerate(results.result.class_names) if i > 0
         ],
-        "stages": [_stage(results.stages[name]) for name in ("pack", "train", "test")],
+        "stages": [_stage(results, results.stages[name]) for name in ("pack", "train", "test")],
         "notices": run_notices(results),
         "best": best,
         "is_usable": is_usable(results),
@@ -199,11 +200,16 @@ def _confusion(results: RunResults) -> list[dict[str, Any]]:
     return [{"name": n, "shares": row} for n, row in zip(names, shares.tolist(), strict=True)]
 
 
-def _stage(record: StageRecord) -> tuple[str, str, str]:
-    details = []
-    if record.started and record.ended:
+def _stage(results: RunResults, record: StageRecord) -> tuple[str, str, str]:
+    """A stage, its state, and its time: the sum over its starts, without queueing."""
+    seconds, details = cost(results.attempts, record.stage), []
+    if seconds is None and results.attempts and record.stage == "pack":
+        return record.stage, record.state, "shared: packed before or for another run"
+    if seconds is None and record.started and record.ended:
         elapsed = datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.started)
-        details.append(wording.duration(elapsed.total_seconds()))
+        seconds = elapsed.total_seconds()
+    if seconds is not None:
+        details.append(wording.duration(seconds))
     if record.attempts > 1:
         details.append(f"attempt {record.attempts}")
     return record.stage, record.state, ", ".join(details)
@@ -222,9 +228,26 @@ def _speed(results: RunResults) -> str | None:
         words.append(f"{speed.images_per_second:.1f} images/s in training")
     if speed.data_wait_share is not None:
         words.append(f"{wording.percent(speed.data_wait_share)} of the time waiting for data")
-    if speed.seconds is not None:
-        words.append(f"{wording.duration(speed.seconds)} in all")
+    seconds = cost(results.attempts, "train") or speed.seconds
+    if seconds is not None:
+        words.append(f"{wording.duration(seconds)} in all")
     return ", ".join(words) or None
+
+
+def _trained_by(results: RunResults) -> str | None:
+    """Every start that trained: commit, steps, time, where; None where one did it all."""
+    trained, words = [a for a in results.attempts if a.stage == "train"], []
+    if len(trained) < 2:
+        return None
+    codes = results.provenance.get("codes", [])
+    for attempt in trained:
+        git = (codes[attempt.code].get("git") if attempt.code < len(codes) else None) or {}
+        code = f"{str(git.get('commit'))[:10]}{' with changes' if git.get('dirty') else ''}"
+        seconds = "" if attempt.seconds is None else f", {wording.duration(attempt.seconds)}"
+        job = f", job {attempt.job}" if attempt.job else ""
+        steps = f"steps {attempt.begun_at} to {attempt.ended_at}"
+        words.append(f"{code}: {steps}{seconds} on {attempt.host}{job}")
+    return "; ".join(words)
 
 
 def _provenance(results: RunResults) -> list[tuple[str, str]]:
@@ -241,6 +264,7 @@ def _provenance(results: RunResults) -> list[tuple[str, str]]:
         *((key.capitalize(), known.get(key)) for key in ("command", "host", "platform", "python")),
         ("Packages", ", ".join(f"{name} {version}" for name, version in packages.items()) or None),
         ("Started", known.get("time")),
+        ("Trained by", _trained_by(results)),
         ("Config", f"{results.run.config} (hash {results.experiment.hash()})"),
         (
             "Continued from",

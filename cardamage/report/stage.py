@@ -14,6 +14,7 @@ from cardamage.report.run import run_report
 from cardamage.runs import lookup
 from cardamage.runs.directory import as_tested, resolve
 from cardamage.runs.paths import RunPaths, StudyPaths
+from cardamage.runs.provenance import record_attempt
 from cardamage.runs.stages import require, running
 from cardamage.system.files import sha256_of
 
@@ -39,6 +40,7 @@ def report_one(experiment: Experiment, run: RunPaths, out: Path | None) -> Path:
         where = shlex.quote(str(run.root))
         require(run, "train", f"`cardamage train {where}`")
         require(run, "test", f"`cardamage test {where}`")
+        record_attempt(run, "report")
         page = publish(run_report(load_run(run, experiment)), run.report)
         output["page"] = str(page)
         output["config"] = sha256_of(run.config)

@@ -12,6 +12,7 @@ from cardamage.report.notices import Notice
 from cardamage.report.page import publish
 from cardamage.runs.directory import resolve
 from cardamage.runs.paths import STAGES, StudyPaths
+from cardamage.runs.provenance import record_attempt
 from cardamage.runs.stages import read_stage, running
 from cardamage.runs.study import Comparison, StudyRecord, read_study
 from cardamage.system.files import sha256_of
@@ -25,9 +26,10 @@ def report_study(study: StudyPaths) -> Path:
     """
     with running(study, "report") as output:
         record = read_study(study)
-        check_tested(study, record)
+        lacking = untested(study, record)
+        record_attempt(study, "report")
         loaded, tested = {}, {}
-        for name in record.runs:
+        for name in (name for name in record.runs if name not in lacking):
             experiment, run = resolve(study.beside(name).root)
             loaded[name] = load_run(run, experiment)
             split = loaded[name].experiment.test.split
@@ -36,9 +38,11 @@ def report_study(study: StudyPaths) -> Path:
         pages = {}
         for comparison in record.compare:
             chosen, notes = pick_results(loaded, comparison)
-            page = publish(comparison_report(chosen, notes), study.comparison(comparison.name))
-            pages[comparison.name] = page
-        page = publish(comparison_report(list(loaded.values())), study.report)
+            if len(chosen) > 1:
+                page = publish(comparison_report(chosen, notes), study.comparison(comparison.name))
+                pages[comparison.name] = page
+        notes = [_missing_from(name, why, study) for name, why in lacking.items()]
+        page = publish(comparison_report(list(loaded.values()), notes), study.report)
         output["page"] = str(page)
         output["tested"] = tested
         output["comparisons"] = {name: str(path) for name, path in pages.items()}
@@ -56,6 +60,9 @@ def pick_results(
     chosen: list[RunResults] = []
     notes: list[Notice] = []
     for asked in map(parse_pick, comparison.runs):
+        if asked.run not in loaded:
+            notes.append(Notice("warning", f"{asked} is missing: its run is not tested."))
+            continue
         results = loaded[asked.run]
         pick = asked.within(results.experiment.train.epochs)
         if pick != asked:
@@ -70,21 +77,29 @@ def pick_results(
     return chosen, notes
 
 
-def check_tested(study: StudyPaths, record: StudyRecord) -> None:
-    """Make sure that every run of a study is tested.
+def untested(study: StudyPaths, record: StudyRecord) -> dict[str, str]:
+    """The runs of a study that cannot be compared, each with the stage that is not done.
 
     Raises:
-        RunError: some are not.
+        RunError: fewer than two can be.
     """
-    lacking = []
+    lacking = {}
     for name in record.runs:
-        states = ((stage, read_stage(study.beside(name), stage).state) for stage in STAGES[:3])
-        if found := next((f"{name} ({stage} {s})" for stage, s in states if s != "done"), None):
-            lacking.append(found)
-    if lacking:
-        named = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
+        markers = (read_stage(study.beside(name), stage) for stage in STAGES[:3])
+        if found := next((m for m in markers if m.state != "done"), None):
+            why = f": {found.error}" if found.error else ""
+            lacking[name] = f"{found.stage} {found.state}{why}"
+    if lacking and len(record.runs) - len(lacking) < 2:
+        words = [f"{name} ({why})" for name, why in lacking.items()]
+        named = ", ".join(words[:3]) + (", ..." if len(words) > 3 else "")
         raise RunError(
-            f"{len(lacking)} of {len(record.runs)} runs of {record.name} are not tested: {named}; "
-            f"submit {shlex.quote(record.source)} again, which runs what is missing, or compare "
-            f"the others with `cardamage report RUN... --out DIR`"
+            f"{len(lacking)} of {len(record.runs)} runs of {record.name} are not tested, so there "
+            f"is nothing to compare: {named}; submit {shlex.quote(record.source)} again, which "
+            f"runs what is missing"
         )
+    return lacking
+
+
+def _missing_from(name: str, why: str, study: StudyPaths) -> Notice:
+    again = f"cardamage submit {shlex.quote(str(study.root))}"
+    return Notice("warning", f"{name} is missing: {why}.", again)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cardamage.config.choice import Choice, parse_choice
+from cardamage.config.experiment import Experiment, KeepEvery
 from cardamage.errors import CheckpointError, ConfigError, ranges
 from cardamage.runs.paths import RunPaths
 from cardamage.runs.tables import Row, read_table
@@ -22,6 +23,16 @@ def best_epoch(metrics: Sequence[Row], select_by: str) -> int | None:
         if not math.isnan(value := float(row[f"val_{select_by}"]))
     ]
     return min(ranked)[1] if ranked else None
+
+
+def kept_epochs(experiment: Experiment, rows: Sequence[Row]) -> set[int]:
+    """The epochs whose checkpoints ``train.keep`` lets stay, of those that ``rows`` tell of."""
+    keep, epochs = experiment.train.keep, range(1, len(rows) + 1)
+    if keep == "all":
+        return set(epochs)
+    best = best_epoch(rows, experiment.test.select_by) or len(rows)
+    every = keep.every if isinstance(keep, KeepEvery) else len(rows)
+    return {epoch for epoch in epochs if epoch % every == 0} | {best, len(rows)}
 
 
 def rule(select_by: str) -> str:

@@ -2,16 +2,16 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from cardamage.config import loading
 from cardamage.config.experiment import Experiment
-from cardamage.errors import ConfigError, RunError
-from cardamage.runs.continued import has_begun
+from cardamage.errors import ConfigError, RunError, UserError
 from cardamage.runs.lookup import RUNS_DIR
-from cardamage.runs.paths import RunPaths
+from cardamage.runs.paths import STAGES, RunPaths
 from cardamage.runs.stages import read_stage, writable
 from cardamage.system.files import write_text
 
@@ -52,6 +52,8 @@ def open_run(run: RunPaths, experiment: Experiment, *, flushed: bool = True) -> 
     with writable(run.root):
         run.root.mkdir(parents=True, exist_ok=True)
         if not run.config.is_file() or run.config.read_text(encoding="utf-8") != text:
+            if run.config.is_file() and not is_trained(run):
+                _replace(run, experiment)
             write_text(run.config, text, flushed=flushed)
         run.logs.mkdir(exist_ok=True)
         _check_writable(run)
@@ -82,15 +84,12 @@ def check_same_run(run: RunPaths, experiment: Experiment) -> None:
     Raises:
         RunError: it belongs to another one.
     """
-    if not run.config.is_file() or _came_to_nothing(run):
+    if not run.config.is_file() or _may_be_replaced(run):
         return
     with suppress(OSError, UnicodeDecodeError):  # loading it tells why
         if run.config.read_text(encoding="utf-8") == experiment.to_yaml():
             return  # by far the most frequent case, and reading YAML takes long
-    there = loading.load(run.config)
-    if _never_began(run) and there.data.packing() == experiment.data.packing():
-        return
-    if found := loading.differences(there, experiment):
+    if found := loading.differences(loading.load(run.config), experiment):
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise RunError(
             f"{run.root} holds a run of another config ({found[0]}{more}); "
@@ -98,12 +97,31 @@ def check_same_run(run: RunPaths, experiment: Experiment) -> None:
         )
 
 
-def _came_to_nothing(run: RunPaths) -> bool:
-    """Whether the run ended while packing, so that a mended config may take its place."""
-    return not has_begun(run) and read_stage(run, "pack").state == "failed"
+def _may_be_replaced(run: RunPaths) -> bool:
+    """Whether nothing was trained and nobody is at it, so that a mended config may take its place.
+
+    A run that was launched and has not ended is one that waits in a queue.
+    """
+    if is_trained(run):
+        return False
+    states = {read_stage(run, stage).state for stage in STAGES[:2]}
+    has_ended = not states.isdisjoint(("failed", "stopped", "cancelled"))
+    return "running" not in states and (has_ended or not run.launch.is_file())
 
 
-def _never_began(run: RunPaths) -> bool:
-    """Whether training failed before it saved anything; what was packed may be of use yet."""
-    began = has_begun(run) or run.continued_from.exists()
-    return not began and read_stage(run, "train").state == "failed"
+def is_trained(run: RunPaths) -> bool:
+    """Whether a run has a checkpoint, or saved a state behind the first step."""
+    return bool(run.finished_checkpoints()) or any(step > 0 for step in run.states())
+
+
+def _replace(run: RunPaths, experiment: Experiment) -> None:
+    """Remove what an untrained run's former config left that would be taken for this one's."""
+    with suppress(UserError):  # one that cannot be read says nothing
+        there = loading.load(run.config)
+        if not loading.differences(there, experiment):
+            return
+        if there.data.packing() != experiment.data.packing():
+            run.stage("pack").unlink(missing_ok=True)
+    for path in (run.continued_from, run.pretrained):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(run.resume, ignore_errors=True)

@@ -16,10 +16,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cardamage.runs.attempts import begin_attempt
 from cardamage.runs.paths import RunPaths
-from cardamage.runs.stages import now
-from cardamage.system.console import log
-from cardamage.system.files import write_json
+from cardamage.runs.stages import now, read_stage
 
 CODE = Path(__file__).resolve().parents[2]
 """The tree this code was imported from."""
@@ -36,15 +35,10 @@ MAX_UNTRACKED = 1000
 _GIT_TIMEOUT_S = 10.0
 
 
-def write_provenance(run: RunPaths, found: dict[str, Any] | None = None) -> None:
-    """Publish ``provenance.json``; a failure is a warning, for the run does not need the file.
-
-    ``found`` is what :func:`provenance` returned, to ask once for many runs; None asks now.
-    """
-    try:
-        write_json(run.provenance, found or provenance(), flushed=False)
-    except OSError as error:
-        log.warning("%s could not be written: %s", run.provenance, error.strerror)
+def record_attempt(run: RunPaths, stage: str, *, devices: str = "cpu", processes: int = 1) -> None:
+    """Put on record that a stage, which is marked as running, found something to do."""
+    started = read_stage(run, stage).started or now()
+    begin_attempt(run, stage, provenance(), started=started, devices=devices, processes=processes)
 
 
 def provenance(code: Path = CODE) -> dict[str, Any]:
@@ -54,8 +48,9 @@ def provenance(code: Path = CODE) -> dict[str, Any]:
     ``python``, ``packages`` (version by name), ``code`` (the tree), ``snapshot``: None unless the
     tree is a snapshot, else ``hash``, ``tree`` (what was copied) and ``taken`` (when), and ``git``:
     None outside a repository, else ``commit``, ``branch`` (None when detached), ``dirty``,
-    ``patch`` (from the commit to the working tree), ``patch_cut`` and ``untracked`` (names). A
-    snapshot's ``git`` is that of the tree it was taken from.
+    ``patch`` (from the commit to the working tree), ``patch_cut``, ``untracked`` (names) and
+    ``untracked_kept``: what is kept of those files. A snapshot's ``git`` is that of the tree it was
+    taken from.
     """
     return {
         "time": now(),
@@ -107,6 +102,7 @@ def git_state(code: Path) -> dict[str, Any] | None:
         "patch": _text(patch[:MAX_PATCH_BYTES], strip=False),
         "patch_cut": len(patch) > MAX_PATCH_BYTES,
         "untracked": untracked[:MAX_UNTRACKED],
+        "untracked_kept": "names only",
     }
 
 

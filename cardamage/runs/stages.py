@@ -19,8 +19,9 @@ from pydantic import ConfigDict, TypeAdapter
 
 from cardamage import errors
 from cardamage.errors import CardamageError, ExitStatus, MachineFault, RunError, UserError
+from cardamage.runs.attempts import end_attempt
 from cardamage.runs.paths import RunPaths
-from cardamage.system.files import remove_parts, write_json
+from cardamage.system.files import remove_parts, write_bytes, write_json
 from cardamage.system.job import current_job
 from cardamage.system.locks import hold
 from cardamage.system.processes import birth, is_alive, unblock_usr2
@@ -110,14 +111,22 @@ def cancel_waiting(run: RunPaths, stages: Sequence[str]) -> list[str]:
 
 
 def copy_to(others: Sequence[RunPaths], run: RunPaths, stage: str) -> None:
-    """Give runs that share a stage its marker, if this process wrote it; each counts attempts."""
+    """Give runs that share a stage its marker, if this process wrote it or it is done.
+
+    Each counts its attempts. One that is done with the same result keeps its marker.
+    """
     record = read_stage(run, stage)
-    if record.pid == os.getpid():
-        for other in others:
-            _write(other, replace(record, attempts=read_stage(other, stage).attempts + 1))
+    if record.pid != os.getpid() and record.state != "done":
+        return
+    for other in others:
+        theirs = read_stage(other, stage)
+        if (theirs.state, theirs.output) != ("done", record.output):
+            _write(other, replace(record, attempts=theirs.attempts + 1))
 
 
 def _write(run: RunPaths, record: StageRecord) -> StageRecord:
+    if record.state in ("done", "failed", "stopped"):
+        end_attempt(run, record.stage, record.state, record.ended)
     write_json(run.stage(record.stage), asdict(record))
     return record
 
@@ -142,13 +151,21 @@ def require(run: RunPaths, stage: str, command: str) -> StageRecord:
     return record
 
 
+class NothingToDo(Exception):  # noqa: N818 - no error
+    """Raised in the body of :func:`running` where all is there: the stage's marker stays as it was.
+
+    Only for a stage of one process that was done before.
+    """
+
+
 @contextmanager
 def running(run: RunPaths, stage: str, *, main_process: bool = True) -> Iterator[dict[str, Any]]:
     """Keep a stage's marker true while the body runs; yields the dict that becomes ``output``.
 
     Processes other than the main one write nothing. In all of them SIGUSR2, where it was held back,
-    is heeded from here on. What the system says of a full or failing disk ends the body as one of
-    the errors of :mod:`cardamage.errors`.
+    is heeded from here on. A body that finds nothing to do in a stage that was done raises
+    :class:`NothingToDo`, which ends here. What the system says of a full or failing disk ends the
+    body as one of the errors of :mod:`cardamage.errors`.
 
     Raises:
         RunError: another process is at this stage of the run, on whatever machine.
@@ -190,7 +207,8 @@ def writable(folder: Path) -> Iterator[None]:
 @contextmanager
 def _marked(run: RunPaths, stage: str, output: dict[str, Any]) -> Iterator[None]:
     """Keep the marker of a stage whose lock is held."""
-    job = current_job()
+    job, marker = current_job(), run.stage(stage)
+    before = marker.read_bytes() if marker.is_file() else None
     record = StageRecord(
         stage,
         state="running",
@@ -205,6 +223,12 @@ def _marked(run: RunPaths, stage: str, output: dict[str, Any]) -> Iterator[None]
         with _storage_errors():
             _write(run, record)
             yield
+    except NothingToDo:
+        if before is None:
+            marker.unlink()
+        else:
+            write_bytes(marker, before)
+        return
     except BaseException as error:
         try:
             _end_by(run, record, error)

@@ -6,6 +6,7 @@ import socket
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -67,6 +68,14 @@ def start_accelerator(mixed_precision: str) -> Accelerator:
             f"start them with `accelerate launch` or torchrun"
         )
     return accelerator
+
+
+def resources(accelerator: Accelerator) -> dict[str, Any]:
+    """``devices`` and ``processes`` of an attempt: what each process computes on, how many."""
+    device, threads = accelerator.device, torch.get_num_threads()
+    on_gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if on_gpu else f"{device.type}, {threads} threads"
+    return {"devices": name, "processes": accelerator.num_processes}
 
 
 def _is_quick_at_bf16() -> bool:

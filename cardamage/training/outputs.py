@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from torch import Tensor
 
-from cardamage.config.experiment import Experiment, KeepEvery
+from cardamage.config.experiment import Experiment
 from cardamage.data.shards.loader import Batch
 from cardamage.evaluation.metrics import HEADLINES
-from cardamage.runs.checkpoints import best_epoch
+from cardamage.runs.checkpoints import kept_epochs
 from cardamage.runs.paths import RunPaths
 from cardamage.runs.tables import Row, write_table
 from cardamage.system.console import EventLog, log
@@ -53,16 +55,6 @@ def publish_epoch(
             path.unlink(missing_ok=True)
 
 
-def kept_epochs(experiment: Experiment, rows: Sequence[Row]) -> set[int]:
-    """The epochs whose checkpoints ``train.keep`` lets stay, of those that ``rows`` tell of."""
-    keep, epochs = experiment.train.keep, range(1, len(rows) + 1)
-    if keep == "all":
-        return set(epochs)
-    best = best_epoch(rows, experiment.test.select_by) or len(rows)
-    every = keep.every if isinstance(keep, KeepEvery) else len(rows)
-    return {epoch for epoch in epochs if epoch % every == 0} | {best, len(rows)}
-
-
 def announce_epoch(experiment: Experiment, events: EventLog, row: Row, speed: Speed) -> None:
     """Log a finished epoch, and append it to the events."""
     chosen = f"val_{experiment.test.select_by}"
@@ -85,11 +77,21 @@ def announce_epoch(experiment: Experiment, events: EventLog, row: Row, speed: Sp
     )
 
 
+def epoch_seconds_before(run: RunPaths, step: int) -> float:
+    """Seconds that the unfinished epoch had taken when ``step`` was saved; 0 where none tells."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        told = json.loads(run.progress.read_text(encoding="utf-8"))
+        if told["step"] == step:
+            return float(told["epoch_seconds"])
+    return 0.0
+
+
 @dataclass(frozen=True)
 class Speed:
     """The training part of one epoch, without validation.
 
     Attributes:
+        seconds: with those of earlier starts that the epoch was interrupted in.
         images_per_second: over all processes together.
         data_wait_share: share of the time this process waited for its next batch, 0 to 1.
     """
@@ -100,13 +102,16 @@ class Speed:
 
 
 class EpochClock:
-    """Times one epoch's steps from its creation to :meth:`stop`."""
+    """Times one epoch's steps from its creation to :meth:`stop`.
 
-    def __init__(self, batches: Iterator[Batch]) -> None:
-        self._batches = batches
+    ``earlier_s`` are the seconds that the epoch had taken when it was saved.
+    """
+
+    def __init__(self, batches: Iterator[Batch], earlier_s: float = 0.0) -> None:
+        self._batches, self._earlier_s = batches, earlier_s
         self._waited_s = 0.0
         self._images = 0
-        self._started = time.perf_counter()
+        self._started, self._stopped = time.perf_counter(), 0.0
 
     def next_batch(self) -> Batch:
         """Draw the next batch; the time it takes counts as waiting for data."""
@@ -119,7 +124,13 @@ class EpochClock:
         """Count the images of a step, over all processes."""
         self._images += images
 
+    @property
+    def seconds(self) -> float:
+        """How long the epoch took until it was stopped, or has taken so far."""
+        return self._earlier_s + (self._stopped or time.perf_counter()) - self._started
+
     def stop(self) -> Speed:
         """The speed so far; call it once the device has finished."""
-        seconds = time.perf_counter() - self._started
-        return Speed(seconds, self._images / seconds, self._waited_s / seconds)
+        self._stopped = time.perf_counter()
+        seconds = self._stopped - self._started
+        return Speed(self.seconds, self._images / seconds, self._waited_s / seconds)

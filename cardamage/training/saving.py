@@ -21,7 +21,7 @@ from cardamage.runs.paths import RunPaths
 from cardamage.system.console import log
 from cardamage.system.files import write_json
 from cardamage.training.finite import FiniteCheck
-from cardamage.training.outputs import publish_epoch
+from cardamage.training.outputs import EpochClock, publish_epoch
 from cardamage.training.state import KEPT, State, Training, remove_old_states, write_state
 from cardamage.training.stopping import Request, StopRequests
 
@@ -52,6 +52,8 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="save")
         self._writing: Future[None] | None = None
         self._is_main = training.accelerator.is_main_process
+        self.clock: EpochClock | None = None
+        """The clock of the epoch that is trained."""
 
     def __enter__(self) -> Self:
         self._saved_at, self._saved_step = time.monotonic(), self._training.step
@@ -88,7 +90,10 @@ class Saver:
         self.wait()
         if self._is_main:
             state = self._snapshot.take(self._training.state(tally))
-            self._writing = self._thread.submit(self._write, state, epoch_ended=epoch_ended)
+            epoch_s = round(self.clock.seconds, 3) if self.clock and not epoch_ended else 0.0
+            self._writing = self._thread.submit(
+                self._write, state, epoch_ended=epoch_ended, epoch_s=epoch_s
+            )
         self._saved_at, self._saved_step = time.monotonic(), self._training.step
 
     def wait(self) -> None:
@@ -134,7 +139,7 @@ class Saver:
             steps is not None and step - self._saved_step >= steps
         )
 
-    def _write(self, state: State, *, epoch_ended: bool) -> None:
+    def _write(self, state: State, *, epoch_ended: bool, epoch_s: float) -> None:
         """What the thread does. A kill between any two lines leaves what the next start mends."""
         self._snapshot.wait()
         self._finite.weights(state["weights"], state["step"])
@@ -142,7 +147,8 @@ class Saver:
         write_state(path, state)
         self._kept = [*(kept for kept in self._kept if kept != path), path][-KEPT:]
         remove_old_states(self._run, self._kept)
-        write_json(self._run.progress, {"epoch": len(state["rows"]), "step": state["step"]})
+        progress = {"epoch": len(state["rows"]), "step": state["step"]}
+        write_json(self._run.progress, {**progress, "epoch_seconds": epoch_s})
         if epoch_ended:
             outcome = state["ema"] if "ema" in state else state["weights"]
             publish_epoch(self._run, self._experiment, state["rows"], outcome)

@@ -19,12 +19,13 @@ from cardamage.evaluation.results import TestResult, read_result, write_result
 from cardamage.models import build_model
 from cardamage.runs.directory import as_tested, open_run
 from cardamage.runs.paths import RunPaths
+from cardamage.runs.provenance import record_attempt
 from cardamage.runs.stages import require, running
 from cardamage.runs.tables import Row, write_table
 from cardamage.system.console import EventLog, Progress, log, start_logging
 from cardamage.system.files import sha256_of
 from cardamage.training.checkpoint import check_belongs, load_checkpoint, load_weights
-from cardamage.training.distributed import check_placement, start_accelerator
+from cardamage.training.distributed import check_placement, resources, start_accelerator
 from cardamage.training.failures import explain_out_of_memory, propagate_first_failure
 from cardamage.training.losses import build_loss
 from cardamage.training.numerics import deterministic_algorithms, quicken_depthwise
@@ -123,6 +124,8 @@ def test(
             for epoch in checkpoints
             if not is_tested(run, reader, experiment.test, epoch, maps=len(map_samples))
         ]
+        if todo:
+            record_attempt(run, part.stage, **resources(accelerator))
     (todo,) = broadcast_object_list([todo])
     log.info(
         "%d of %d checkpoints are to be tested on %s, %d images",

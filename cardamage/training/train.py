@@ -23,12 +23,12 @@ from cardamage.evaluation.evaluate import evaluate
 from cardamage.models.inputs import normalise
 from cardamage.runs.directory import open_run
 from cardamage.runs.paths import RunPaths
-from cardamage.runs.provenance import write_provenance
+from cardamage.runs.provenance import record_attempt
 from cardamage.runs.stages import running
 from cardamage.runs.tables import read_table
 from cardamage.system.console import EventLog, Progress, log, start_logging
 from cardamage.training.augment import augment
-from cardamage.training.distributed import check_placement, start_accelerator
+from cardamage.training.distributed import check_placement, resources, start_accelerator
 from cardamage.training.failures import (
     explain_compiler,
     explain_out_of_memory,
@@ -39,7 +39,12 @@ from cardamage.training.losses import Loss, build_loss
 from cardamage.training.numerics import (
     deterministic_algorithms,
 )
-from cardamage.training.outputs import EpochClock, announce_epoch, metrics_row
+from cardamage.training.outputs import (
+    EpochClock,
+    announce_epoch,
+    epoch_seconds_before,
+    metrics_row,
+)
 from cardamage.training.patience import cool_down
 from cardamage.training.saving import Saver
 from cardamage.training.schedule import Schedule
@@ -72,9 +77,10 @@ def train_stage(experiment: Experiment, run: RunPaths) -> None:
     ):
         if accelerator.is_main_process:  # and not before no other process works at the run
             open_run(run, experiment)
-            write_provenance(run)
         accelerator.wait_for_everyone()
         if not is_finished(run, experiment, accelerator):
+            if accelerator.is_main_process:
+                record_attempt(run, "train", **resources(accelerator))
             train(experiment, run, accelerator, requests)
         accelerator.wait_for_everyone()
         output.update(epochs=experiment.train.epochs, precision=accelerator.mixed_precision)
@@ -123,6 +129,7 @@ def train(
     loss_of = build_loss(experiment.losses, train_split.manifest.splits["train"].pixels)
     schedule = Schedule(experiment.schedule, training.optimizer, plan, settings.epochs)
     resumed_from = resume_or_start(training, schedule, plan, run, experiment)
+    earlier_s = epoch_seconds_before(run, training.step) if resumed_from else 0.0
     if settings.micro_batch_size == "auto":
         plan = with_fitting_micro_batch(training, plan, loss_of, experiment)
 
@@ -168,7 +175,8 @@ def train(
                 if epoch > ending.last:
                     break
                 schedule.cool_down(*map(plan.steps_until, (ending.after, ending.last)))
-            clock = EpochClock(batches)
+            saver.clock = clock = EpochClock(batches, earlier_s)
+            earlier_s = 0.0
             while training.step < plan.steps_until(epoch):
                 saver.heed()
                 schedule.set_rates(training.step)

@@ -225,24 +225,30 @@ def test_a_study_is_reported_as_it_was_submitted(program, study, option):
     assert not study.report.exists()
 
 
-def test_a_study_with_runs_that_are_not_tested_is_refused(program, study):
+def test_a_study_of_which_one_run_failed_compares_the_others_and_says_so(program, study):
+    failed = StageRecord("train", state="failed", error="the loss is not a number")
+    write_stage(study.beside("e2"), failed)
+
+    program.succeeds("jobs/report.py", study.root)
+
+    summary = (study.report / "summary.md").read_text()
+    assert "# Comparison of 2 runs" in summary
+    assert "e2 is missing: train failed: the loss is not a number" in summary
+    record = read_stage(study, "report")
+    assert list(record.output["tested"]) == ["e1", "e3"]
+
+
+def test_a_study_with_less_than_two_tested_runs_is_refused(program, study):
     write_stage(study.beside("e1"), StageRecord("test", state="failed"))
-    write_stage(study.beside("e3"), StageRecord("train", state="stopped"))
+    shutil.rmtree(study.beside("e3").root)
 
     line = program.refuses("jobs/report.py", study.root)
 
-    assert "2 of 3 runs of study are not tested: e1 (test failed), e3 (train stopped); " in line
+    assert "2 of 3 runs of study are not tested" in line
+    assert "e1 (test failed), e3 (pack waiting)" in line
     assert "submit study.yaml again" in line
     assert not study.report.exists()
     assert read_stage(study, "report").state == "failed"
-
-
-def test_a_study_whose_run_is_gone_is_refused(program, study):
-    shutil.rmtree(study.beside("e2").root)
-
-    assert "1 of 3 runs of study are not tested: e2 (pack waiting)" in program.refuses(
-        "jobs/report.py", study.root
-    )
 
 
 def test_a_study_that_was_made_shorter_compares_the_last_epochs_there_are(program, study):

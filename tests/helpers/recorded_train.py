@@ -48,8 +48,8 @@ class Recorder:
         self._at, self._micro_batches = training.step, iter(plan.micro_batches)
         self._step(training, plan, *args, **options)
 
-    def clock(self, batches):
-        clock = self._clock(batches)
+    def clock(self, batches, *earlier):
+        clock = self._clock(batches, *earlier)
         next_batch = clock.next_batch
 
         def recorded():

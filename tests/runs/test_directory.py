@@ -8,7 +8,9 @@ import pytest
 from cardamage.config.loading import load
 from cardamage.errors import ConfigError, RunError
 from cardamage.runs.directory import open_run, resolve
-from cardamage.runs.stages import running
+from cardamage.runs.missing import missing_stages
+from cardamage.runs.stages import StageRecord, read_stage, running
+from tests.helpers.markers import write_stage
 
 CONFIG = """\
 name: one
@@ -60,6 +62,8 @@ def test_more_epochs_are_the_same_run(config: Path, tmp_path: Path):
 def test_name_used_by_another_config_is_refused(config: Path, tmp_path: Path):
     experiment, run = resolve(config, [], tmp_path / "runs")
     open_run(run, experiment)
+    run.resume.mkdir()
+    run.state(3).touch()
     with pytest.raises(
         RunError,
         match=r"runs/one holds a run of another config \(seed: 0, not 1 \(and 1 more\)\); "
@@ -113,22 +117,31 @@ def test_run_that_failed_while_packing_makes_way_for_a_mended_config(config: Pat
         resolve(config, [], tmp_path / "runs")
 
 
-def test_run_whose_training_never_began_makes_way_too(config: Path, tmp_path: Path):
-    wrong = ["continue_from.run=nowhere"]
-    experiment, run = resolve(config, wrong, tmp_path / "runs")
+def test_run_that_was_never_trained_makes_way_for_any_config(config: Path, tmp_path: Path):
+    experiment, run = resolve(config, ["continue_from.run=nowhere"], tmp_path / "runs")
     open_run(run, experiment)
+    write_stage(run, StageRecord("pack", "done", output={"shards": "x"}))
+    run.launch.touch()
     with pytest.raises(RunError, match="another config"):  # it may be waiting in a queue
         resolve(config, [], tmp_path / "runs")
     with pytest.raises(RunError), running(run, "train"):
         raise RunError("continues runs/nowhere, which is no run directory")
-    with pytest.raises(RunError, match="another config"):  # what is packed would not fit
-        resolve(config, ["data.image_size=[64, 64]"], tmp_path / "runs")
+    run.continued_from.touch()
+    run.resume.mkdir()
+    run.state(0).touch()  # asked to stop before the first step
     mended, same = resolve(config, [], tmp_path / "runs")
     open_run(same, mended)
     assert load(run.config).continue_from is None
-    run.continued_from.touch()  # its training began, if no more than that
+    assert read_stage(run, "pack").state == "done"  # what is packed serves
+    assert not run.continued_from.exists()
+    assert run.states() == {}
+    smaller, same = resolve(config, ["data.image_size=[64, 64]"], tmp_path / "runs")
+    assert "pack" in missing_stages(same, smaller)
+    open_run(same, smaller)
+    assert read_stage(run, "pack").state == "waiting"
+    write_stage(run, StageRecord("train", "running"))
     with pytest.raises(RunError, match="another config"):
-        resolve(config, wrong, tmp_path / "runs")
+        resolve(config, [], tmp_path / "runs")
 
 
 def test_another_name_over_a_run_is_another_run_beside_it(tmp_path: Path):

@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -6,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from cardamage.runs import provenance as module
-from cardamage.runs.paths import RunPaths
-from cardamage.runs.provenance import provenance, write_provenance
+from cardamage.runs.provenance import provenance
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -37,6 +35,7 @@ def test_clean_tree_has_commit_and_branch(repository: Path) -> None:
         "patch": "",
         "patch_cut": False,
         "untracked": [],
+        "untracked_kept": "names only",
     }
 
 
@@ -88,14 +87,3 @@ def test_names_versions_and_command(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert {"torch", "numpy", "pydantic"} <= found["packages"].keys()
     assert "ruff" not in found["packages"]  # a tool of development, not a dependency
-
-
-def test_written_file_is_json(tmp_path: Path) -> None:
-    run = RunPaths(tmp_path / "run")
-    write_provenance(run)
-    assert json.loads(run.provenance.read_text())["host"]
-
-
-def test_unwritable_place_is_no_failure(tmp_path: Path) -> None:
-    (tmp_path / "run").write_text("a file, not a folder")
-    write_provenance(RunPaths(tmp_path / "run"))

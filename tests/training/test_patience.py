@@ -4,8 +4,9 @@ import pytest
 
 from cardamage.config import loading
 from cardamage.config.recipe import ConstantSchedule
+from cardamage.runs.checkpoints import kept_epochs
 from cardamage.runs.paths import RunPaths
-from cardamage.training.outputs import kept_epochs, publish_epoch
+from cardamage.training.outputs import publish_epoch
 from cardamage.training.patience import cool_down
 from tests.training.test_schedule import schedule
 

@@ -10,7 +10,8 @@ from cardamage.data.shards.pack import Packing, make, prepare
 from cardamage.errors import ConfigError
 from cardamage.runs.directory import open_run, resolve
 from cardamage.runs.paths import RunPaths
-from cardamage.runs.stages import copy_to, running
+from cardamage.runs.provenance import record_attempt
+from cardamage.runs.stages import NothingToDo, copy_to, read_stage, running
 from cardamage.system.console import EventLog
 
 
@@ -22,7 +23,7 @@ def pack_stage(
     check: bool = False,
     workers: int | None = None,
 ) -> Path:
-    """Pack a run's dataset; returns the folder of its shards.
+    """Pack a run's dataset, where that is not done; returns the folder of its shards.
 
     Args:
         others: runs that pack alike: their markers become this one's.
@@ -32,6 +33,7 @@ def pack_stage(
     Raises:
         UserError: the config or the dataset is wrong, or the run is in use.
     """
+    before = read_stage(run, "pack")
     try:
         with running(run, "pack") as output:
             open_run(run, experiment)
@@ -43,9 +45,13 @@ def pack_stage(
                     f"train.batch_size is {batch_size}, but the train split has {samples} images; "
                     f"set train.batch_size to {samples} or less, or use more of the dataset"
                 )
+            if not packing.complete:
+                record_attempt(run, "pack")
             folder = make(packing, events=EventLog(run.events), workers=workers)
             output["shards"] = str(folder.resolve())  # read from other folders too
             output["splits"] = list(packing.samples)
+            if packing.complete and (before.state, before.output) == ("done", output):
+                raise NothingToDo
     finally:
         copy_to(others, run, "pack")
     return folder

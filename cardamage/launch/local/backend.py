@@ -12,7 +12,8 @@ from cardamage.launch.planning.plan import RunPlan
 from cardamage.launch.watching.display import StageDisplay
 from cardamage.launch.watching.record import LaunchRecord, claim, release
 from cardamage.launch.watching.stopping import StopRequest, StopSignals, requested
-from cardamage.runs.paths import RunPaths
+from cardamage.runs.missing import missing_stages
+from cardamage.runs.paths import RunPaths, StudyPaths
 from cardamage.runs.stages import cancel_waiting, read_stage, wait
 
 
@@ -89,6 +90,8 @@ def _run_one(
         if asked():
             cancel_waiting(run, plan.stages)
             return stage, ExitStatus.STOPPED, "asked to stop before it began"
+        if _has_nothing_to_do(plan, stage):
+            continue
         command, tag = launch.commands[stage], launch.record.tag
         record = StageProcess(run, stage, command, tag, requested=asked, display=display).run()
         if record.state == "stopped":
@@ -98,3 +101,10 @@ def _run_one(
             status = record.exit_status if told and record.exit_status else ExitStatus.FAILED
             return stage, ExitStatus(status), record.error or record.state
     return plan.stages[-1], ExitStatus.DONE, ""
+
+
+def _has_nothing_to_do(plan: RunPlan, stage: str) -> bool:
+    """Whether a stage need not even be started; packing looks itself whether the data changed."""
+    if stage == "pack" or isinstance(plan.run, StudyPaths):
+        return False
+    return stage not in missing_stages(plan.run, plan.experiment)

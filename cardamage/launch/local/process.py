@@ -125,6 +125,8 @@ class StageProcess:
         has_begun = record.attempts >= self._begun.attempts
         if has_begun and record.state != "running":
             return record
+        if record.state == "done" and not process.returncode:
+            return record  # it found nothing to do
         if not has_begun:
             record = replace(self._begun, pid=process.pid)
         status, words = process.returncode, last_words(run.log(self._stage), log_start)

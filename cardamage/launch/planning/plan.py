@@ -1,7 +1,7 @@
 """From configs to a graph of stages: what would run, in which order, wherever it runs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ from cardamage.config import loading
 from cardamage.config.experiment import Experiment
 from cardamage.config.study import expand
 from cardamage.config.yaml12 import read_mapping
-from cardamage.errors import ConfigError, RunError, did_you_mean
+from cardamage.errors import ConfigError, RunError, did_you_mean, ranges
 from cardamage.runs.continued import has_begun, source_run
 from cardamage.runs.directory import as_tested, check_same_run, resolve
-from cardamage.runs.paths import STAGES, RunPaths, ShardPaths, StudyPaths
-from cardamage.runs.stages import StageRecord, read_stage
+from cardamage.runs.missing import lost_epochs, missing_stages
+from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
+from cardamage.runs.stages import read_stage
 from cardamage.runs.study import Comparison, StudyRecord, is_study, read_study
 from cardamage.system.files import sha256_of
 
@@ -71,7 +72,7 @@ class Plan:
 
     Attributes:
         plans: the runs that have something to do, in order.
-        complete: the runs of studies of which nothing is missing.
+        complete: the runs of which nothing is missing.
         packed_by: for runs that share the packed dataset of others, the first of them.
         continues: for runs whose training begins with the weights of another one here, that one.
     """
@@ -86,6 +87,19 @@ class Plan:
     def comparisons(self) -> tuple[RunPlan, ...]:
         """The last jobs: the comparison of each study that has one to make."""
         return tuple(study.comparison for study in self.studies if study.comparison)
+
+    def nothing_to_do(self) -> Iterator[str]:
+        """A line for each run that was asked for by itself and is complete, and its losses."""
+        of_studies = {each.run for study in self.studies for each in study.plans}
+        for each in self.complete:
+            if each.run not in of_studies:
+                page = read_stage(each.run, "report").output.get("page")
+                yield f"{each.experiment.name}: nothing to do: {page or f'{each.run.root} is done'}"
+            if lost := lost_epochs(each.run, each.experiment):
+                yield (
+                    f"{each.experiment.name}: the checkpoint of epoch {ranges(lost)} is gone and "
+                    f"cannot be made again; scores that it was tested with stay"
+                )
 
     def packed_together(self) -> dict[RunPaths, tuple[RunPaths, ...]]:
         """For each run that packs for others too, those others."""
@@ -135,8 +149,8 @@ def make_plan(
 ) -> Plan:
     """What configs ask for, every one of them valid; writes nothing.
 
-    A run of its own gets all of ``stages``, each of which does only what is missing. The runs of a
-    study get those that are missing.
+    A run of its own gets all of ``stages``, each of which does only what is missing, unless that is
+    nothing. The runs of a study get those that are missing.
 
     Args:
         configs: YAML files of experiments, sweeps or studies, or directories of runs or studies.
@@ -158,7 +172,8 @@ def make_plan(
         else:
             experiment, run = resolve(path, overrides, runs_dir)
             _claim(claimed, run, path)
-            plans.append(RunPlan(experiment, run, tuple(stages)))
+            is_complete = set(stages).isdisjoint(missing_stages(run, experiment))
+            plans.append(RunPlan(experiment, run, () if is_complete else tuple(stages)))
             continue
         for run in (folder, *(run for _, run in members)):
             _claim(claimed, run, path)
@@ -274,47 +289,6 @@ def _plan_study(
         shown = plans[0].experiment.model_copy(update={"name": record.name})
         comparison = RunPlan(shown, folder, ("report",))
     return StudyPlan(folder, record, tuple(plans), comparison)
-
-
-def missing_stages(run: RunPaths, experiment: Experiment) -> tuple[str, ...]:
-    """The stages that would have something to do, in order; none for a run that is complete.
-
-    What the markers say counts, as long as the config says the same as when they were written.
-    """
-    if not run.config.is_file():
-        return STAGES
-    epochs, split = experiment.train.epochs, as_tested(run, experiment).test.split
-    pack, trained, tested, reported = (read_stage(run, stage) for stage in STAGES)
-    is_trained = (
-        trained.state == "done"
-        and trained.output.get("epochs", 0) >= epochs
-        and len(run.finished_checkpoints()) >= epochs
-    )
-    is_same = run.config.read_text(encoding="utf-8") == experiment.to_yaml()
-    is_same = is_same or loading.load(run.config).test == experiment.test
-    is_tested = (
-        is_trained
-        and is_same
-        and _is_done_with(run.config, "config", tested)
-        and tested.output.get("split") == split
-        and tested.output.get("checkpoints", 0) >= epochs
-    )
-    is_reported = (
-        is_tested
-        and _is_done_with(run.config, "config", reported)
-        and _is_done_with(run.test_table(split), "tested", reported)
-    )
-    is_packed = is_tested or (
-        pack.state == "done" and ShardPaths(Path(pack.output["shards"])).manifest.is_file()
-    )
-    found = zip(STAGES, (is_packed, is_trained, is_tested, is_reported), strict=True)
-    return tuple(stage for stage, is_there in found if not is_there)
-
-
-def _is_done_with(path: Path, name: str, record: StageRecord) -> bool:
-    """Whether a stage was done with a file as it is now: by its hash, for clocks jump."""
-    is_there = record.state == "done" and path.is_file()
-    return is_there and record.output.get(name) == sha256_of(path)
 
 
 def _is_compared(folder: StudyPaths, record: StudyRecord, plans: Sequence[RunPlan]) -> bool:

@@ -1,11 +1,11 @@
 """One attempt of a stage in a SLURM job: ``begin|end RUN STAGE``, run by the batch script.
 
-``begin`` counts the start, and ends with 1 when too many in a row brought no progress. ``end``
+``begin`` notes the start, and ends with 1 when too many in a row failed without progress. ``end``
 looks at the stage's marker and ends with the verdict: 0, 1 or 2, or 75 when the job is to be queued
 again; it then prints the node to stay away from, if one killed the stage twice in a row.
 
 What is not retried: a mistake of the user's, and what the stage says is final: the same input would
-bring it again. What is: everything else, as long as starts bring progress.
+bring it again. What is: everything else, as long as starts bring progress or SLURM ended them.
 """
 
 import argparse
@@ -19,16 +19,26 @@ from pathlib import Path
 
 from cardamage import version
 from cardamage.config import loading
-from cardamage.errors import ExitStatus, RunError, UserError
+from cardamage.errors import ConfigError, ExitStatus, RunError, UserError, of_storage
 from cardamage.launch.watching.tail import end_of, last_words
 from cardamage.runs import stages
+from cardamage.runs.missing import missing_stages
 from cardamage.runs.paths import STAGES, RunPaths
 from cardamage.system.files import write_json
 from cardamage.system.job import current_job
 
 _TASK_ENDED = re.compile(r"^srun: error: (\S+): tasks? ([\d,-]+): (.+)$", re.MULTILINE)
 _NODE_FAILED = re.compile(r"error: Node failure on (\S+)")
+_BY_SLURM = re.compile(
+    r"error: Node failure on |User defined signal 2|"
+    r"DUE TO (?:PREEMPTION|TIME LIMIT|NODE FAILURE|JOB REQUEUE|JOB NOT RUNNING)"
+)
+_NOT_INSTALLED = re.compile(r"(ModuleNotFoundError|ImportError)\b")
 _NODE_AT_FAULT = re.compile(r"Killed|Bus error|Segmentation fault|Out Of Memory")
+
+
+NOTHING_TO_DO = 3
+"""What ``begin`` ends with where the stage is done: so is the job, which then ends with 0."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,9 @@ class Start:
 
     ``progress`` is what there was of the work, ``attempts`` how often the stage had begun by its
     marker, ``log_start`` where the output begins in the log, in bytes, and ``failed_node`` the node
-    that killed the stage, when one did.
+    that killed the stage, when one did. ``is_own_failure``: it ended by its own fault. One that
+    SLURM ended is no failure, and neither is one whose end nobody saw: this script outlives its
+    stage, unless SLURM ends both.
     """
 
     job: str
@@ -47,6 +59,7 @@ class Start:
     attempts: int
     log_start: int
     failed_node: str | None = None
+    is_own_failure: bool = False
 
 
 def main() -> None:
@@ -56,6 +69,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, required=True, help="starts without progress")
     parser.add_argument("what", choices=("begin", "end"))
     parser.add_argument("--status", type=int, default=0, help="what srun ended with")
+    parser.add_argument("--by-slurm", action="store_true", help="SLURM was ending the job")
     parser.add_argument("run", type=Path)
     parser.add_argument("stage")
     arguments = parser.parse_args()
@@ -65,15 +79,18 @@ def main() -> None:
             _check_code(arguments.code)
             status = begin(run, stage, arguments.limit)
         else:
-            status = end(run, stage, arguments.limit, arguments.status)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+            status = end(run, stage, arguments.limit, arguments.status, by_slurm=arguments.by_slurm)
+    except (UserError, OSError) as error:
+        known = of_storage(error) if isinstance(error, OSError) else error
+        if known is None:
+            raise
+        print(f"error: {known}", file=sys.stderr)
         status = ExitStatus.USER_ERROR
     sys.exit(status)
 
 
-def begin(run: RunPaths, stage: str, limit: int) -> ExitStatus:
-    """Count a start; another status than DONE when the stage is not to start.
+def begin(run: RunPaths, stage: str, limit: int) -> int:
+    """Note a start; another status than DONE when the stage is not to start.
 
     Raises:
         UserError: a marker is damaged, or the stage before is not done.
@@ -88,6 +105,9 @@ def begin(run: RunPaths, stage: str, limit: int) -> ExitStatus:
         print("cancelled before it began", flush=True)
         return ExitStatus.FAILED
     _check_upstream(run, stage)
+    if _is_done(run, stage):
+        print("nothing to do", flush=True)
+        return NOTHING_TO_DO
     if _wasted(starts, here) >= limit:
         return _give_up(run, before, limit)
     start = Start(job.name, job.nodes, here, stages.now(), before.attempts, end_of(run.log(stage)))
@@ -95,8 +115,13 @@ def begin(run: RunPaths, stage: str, limit: int) -> ExitStatus:
     return ExitStatus.DONE
 
 
-def end(run: RunPaths, stage: str, limit: int, status: int) -> ExitStatus:
+def end(
+    run: RunPaths, stage: str, limit: int, status: int, *, by_slurm: bool = False
+) -> ExitStatus:
     """The verdict on the last start, whose ``srun`` ended with ``status``.
+
+    ``by_slurm`` is for a job that SLURM was ending: by preemption, requeue or the time limit. Such
+    a start does not count against the run, and neither does one that saved.
 
     The status proves little: with lost step daemons srun ended with 0, and a process that is ended
     because of another's end hides what that one ended with. The marker counts.
@@ -106,21 +131,28 @@ def end(run: RunPaths, stage: str, limit: int, status: int) -> ExitStatus:
     """
     starts, record = read_starts(run, stage), stages.read_stage(run, stage)
     start = starts[-1]
-    if record.attempts <= start.attempts:  # it did not come to its marker
+    if record.attempts <= start.attempts:
+        if stage == "pack" and record.state == "done" and status == 0:
+            return ExitStatus.DONE  # it found nothing to do, and left its marker
         record = _never_began(run, record, start, status)
+    elif record.state == "running":
+        record = _by_last_words(run, record, start, status) or record
     if record.state == "done":
         return ExitStatus.DONE
     if record.state == "failed" and record.error_class not in ("fault", None):
         _drop_later(run, stage)
         return ExitStatus(record.exit_status or ExitStatus.FAILED)
     printed = log.read_bytes() if (log := run.log(stage)).is_file() else b""
-    how, failed_node = _how_it_ended(printed[start.log_start :].decode(errors="replace"), status)
+    words = printed[start.log_start :].decode(errors="replace")
+    how, failed_node = _how_it_ended(words, status)
     if record.state == "running":
         record = replace(record, error=how)
-    starts[-1] = replace(start, failed_node=failed_node)
-    write_json(run.starts(stage), [asdict(each) for each in starts])
     is_cancelled, saved = run.cancel_request.is_file(), record.state == "stopped"
-    if not is_cancelled and not saved and _wasted(starts, progress(run, stage)) >= limit:
+    by_slurm = by_slurm or bool(_BY_SLURM.search(words))
+    is_own = not (is_cancelled or saved or by_slurm)
+    starts[-1] = replace(start, failed_node=failed_node, is_own_failure=is_own)
+    write_json(run.starts(stage), [asdict(each) for each in starts])
+    if is_own and _wasted(starts, progress(run, stage)) >= limit:
         return _give_up(run, record, limit)
     stages.stop(run, record, record.error, record.error_class or "fault")
     if is_cancelled:
@@ -157,6 +189,19 @@ def read_starts(run: RunPaths, stage: str) -> list[Start]:
         return []
 
 
+def _is_done(run: RunPaths, stage: str) -> bool:
+    """Whether no process need be started; packing looks itself, also for the runs it is shared by.
+
+    A study and a part of a stage look for themselves.
+    """
+    is_marked = stage in STAGES[1:] and stages.read_stage(run, stage).state == "done"
+    if not is_marked or not run.config.is_file():
+        return False
+    with suppress(ConfigError):  # the stage says what is wrong
+        return stage not in missing_stages(run, loading.load(run.config))
+    return False
+
+
 def _check_code(code: Path) -> None:
     """Make sure that Python imports the code that was submitted.
 
@@ -184,8 +229,9 @@ def _check_upstream(run: RunPaths, stage: str) -> None:
 
 
 def _wasted(starts: list[Start], here: list[int]) -> int:
-    """How many of the last starts found what there is now."""
-    return len(list(takewhile(lambda start: start.progress == here, reversed(starts))))
+    """How many of the last starts, which found what there is now, failed by their own fault."""
+    last = takewhile(lambda start: start.progress == here, reversed(starts))
+    return sum(start.is_own_failure for start in last)
 
 
 def _give_up(run: RunPaths, record: stages.StageRecord, limit: int) -> ExitStatus:
@@ -206,13 +252,28 @@ def _never_began(
     run: RunPaths, before: stages.StageRecord, start: Start, status: int
 ) -> stages.StageRecord:
     """The marker of a start that did not come to its own: before it, a stage checks its input."""
-    words = last_words(run.log(before.stage), start.log_start)
     begun = stages.StageRecord(before.stage, "running", start.attempts + 1, start.time)
     begun = replace(begun, host=start.nodes, job_id=start.job, output=before.output)
-    if words.startswith("error: "):
-        kind: stages.ErrorClass = "user" if status == ExitStatus.USER_ERROR else "fault"
-        return stages.fail(run, begun, words.removeprefix("error: "), kind)
-    return begun
+    return _by_last_words(run, begun, start, status) or begun
+
+
+def _by_last_words(
+    run: RunPaths, record: stages.StageRecord, start: Start, status: int
+) -> stages.StageRecord | None:
+    """A marker by what the log says last, where the stage could not write its own.
+
+    What ends with status 2, such as a full disk, and a package that is missing would end so again.
+    """
+    if not run.log(record.stage).is_file():
+        return None
+    words = last_words(run.log(record.stage), start.log_start)
+    if _NOT_INSTALLED.match(words):
+        error = f"{words}; install it in the environment that submits, and submit again"
+        return stages.fail(run, record, error, "user")
+    if not words.startswith("error: "):
+        return None
+    is_told = status == ExitStatus.USER_ERROR
+    return stages.fail(run, record, words.removeprefix("error: "), "user" if is_told else "fault")
 
 
 def _how_it_ended(log: str, status: int) -> tuple[str, str | None]:

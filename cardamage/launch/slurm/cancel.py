@@ -28,7 +28,7 @@ def cancel_on_slurm(
     ``wanted`` maps each to its last launch. A job that also works for another run continues.
 
     Raises:
-        RunError: SLURM does not answer, so that nothing was cancelled.
+        RunError: SLURM does not answer, so that nothing was cancelled, or it refuses.
         CardamageError: jobs had not ended after ``timeout_s`` seconds.
     """
     jobs = _own_jobs(wanted)
@@ -41,7 +41,12 @@ def cancel_on_slurm(
     at_work = [run for run, of_run in jobs.items() if _there(queue, of_run)]
     for run in at_work:
         ask(run, request)
-    _end([job for run in at_work for job in jobs[run]], request, timeout_s)
+    try:
+        _end([job for run in at_work for job in jobs[run]], request, timeout_s)
+    except RunError:  # refused: the owner's run is not to stop by it later
+        for run in at_work:
+            run.cancel_request.unlink(missing_ok=True)
+        raise
     done: dict[RunPaths, str] = {}
     for run, launch in wanted.items():
         stages = list(dict.fromkeys([*launch.stages, *launch.jobs]))
@@ -86,13 +91,10 @@ def _end(jobs: Sequence[str], request: StopRequest, timeout_s: float) -> None:
                 f"job {', '.join(there) or ', '.join(jobs)} was asked to end, but has not after "
                 f"{timeout_s:g} s; wait, or end it at once with --kill"
             )
-        waiting = [id_ for id_, job in there.items() if job.state == "PENDING"]
-        held = [id_ for id_, job in there.items() if job.is_queued and id_ not in waiting]
+        queued = [id_ for id_, job in there.items() if job.is_queued]
         running = [id_ for id_, job in there.items() if job.is_running]
-        if waiting:
-            slurm.scancel(waiting, "--state=PENDING")  # one that has begun meanwhile continues
-        if held:
-            slurm.scancel(held)
+        if queued:
+            slurm.scancel(queued)  # without filters: with one, an element stands for its array
         if running and time.monotonic() >= again:
             again = time.monotonic() + _AGAIN_S
             slurm.scancel(running, *([] if request is StopRequest.KILL else ["--signal=USR2"]))

@@ -13,29 +13,73 @@ export CARDAMAGE_RENDEZVOUS="$run/slurm"
 export CARDAMAGE_WATCHDOG_S="${CARDAMAGE_WATCHDOG_S:-$watchdog_s}"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$cpus_per_task}"
 
+# A person's taste in formats and filters is not ours.
+# shellcheck disable=SC2086  # names of variables
+unset ${!SQUEUE_*} ${!SCANCEL_*}
+retry_s=10
+
 # An element of an array is A_i: its bare id may name the whole array.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
 
-attempt() {
+attempt() (  # SIGUSR2 may be sent to all of the job
+  trap '' USR2
   "${once[@]}" "${python[@]}" -m cardamage.launch.slurm.attempt --code "$code" \
     --limit "$starts" "$@" "$run" "$stage"
+)
+
+state() {  # this job's by SLURM, which may be away for minutes; nothing where nobody says
+  local turn
+  for turn in {1..30}; do
+    squeue -h -j "$job" -o "%T" 2>/dev/null && return
+    sleep "$retry_s"
+  done
+}
+
+ask_requeue() {  # fails where SLURM refuses, not where it is away
+  local turn said
+  for turn in {1..30}; do
+    said=$(scontrol requeue "$job" 2>&1) && return
+    case $said in
+      *[Uu]nable\ to\ contact* | *[Tt]imed\ out* | *[Cc]onnection* | *[Zz]ero\ [Bb]ytes*) ;;
+      *) break ;;
+    esac
+    sleep "$retry_s"
+  done
+  echo "$said" >&2
+  return 1
+}
+
+fits_without() (  # $1: nodes; whether this job finds enough others
+  anew
+  sbatch --test-only --exclude="$1" "$script" >/dev/null 2>&1
+)
+
+anew() {  # as if submitted from outside any job
+  local conf=${SLURM_CONF:-}
+  # shellcheck disable=SC2086  # names of variables
+  unset ${!SLURM_*} ${!SLURMD_*} ${!SRUN_*} ${!SBATCH_*}
+  [ -z "$conf" ] || export SLURM_CONF="$conf"
 }
 
 requeue() {  # $1: a node to stay away from, or nothing
   trap '' TERM  # or this script dies of the requeue it asks for
-  scontrol requeue "$job" || resubmit "$1" || return
-  [ -z "$1" ] || scontrol update JobId="$job" ExcNodeList="$1"
+  local excluded=
+  if [ -n "$1" ]; then  # with those that the profile excludes
+    excluded=$(squeue -h -j "$job" -o "%x" 2>/dev/null)
+    case $excluded in '' | '(null)' | None) excluded=$1 ;; *) excluded=$excluded,$1 ;; esac
+    fits_without "$excluded" || { echo "node $1 is not avoided: too few are left"; excluded=; }
+  fi
+  ask_requeue || resubmit "$excluded" || return
+  [ -z "$excluded" ] || scontrol update JobId="$job" ExcNodeList="$excluded"
   sleep 300  # until SLURM ends it
 }
 
 resubmit() {  # where a job may not be requeued: submit it again, and let those behind it wait for it
   local new id needs root
-  local conf=${SLURM_CONF:-} array=${SLURM_ARRAY_JOB_ID:-} task=${SLURM_ARRAY_TASK_ID:-}
+  local array=${SLURM_ARRAY_JOB_ID:-} task=${SLURM_ARRAY_TASK_ID:-}
   new=$(
-    # shellcheck disable=SC2086  # names of variables
-    unset ${!SLURM_*} ${!SLURMD_*} ${!SRUN_*} ${!SBATCH_*}
-    [ -z "$conf" ] || export SLURM_CONF="$conf"
+    anew
     sbatch --parsable ${task:+--array="$task"} ${1:+--exclude="$1"} "$script"
   ) || return
   new=${new%%;*}${task:+_$task}
@@ -66,22 +110,42 @@ resubmit() {  # where a job may not be requeued: submit it again, and let those 
   exit 75
 }
 
-at_time_limit() {  # the stage did not save in time: start again from what it saved last
-  [ "$(squeue -h -j "$job" -o %r)" = TimeLimit ] && { scontrol requeue "$job" || resubmit; }
+at_term() {  # SLURM ends this job: it is to be preempted or requeued, or its time is over
+  by_slurm=(--by-slurm)
+  # At the time limit the stage did not save in time: start again from what it saved last.
+  [ "$(squeue -h -j "$job" -o "%r")" = TimeLimit ] && { ask_requeue || resubmit ''; }
 }
 
-attempt begin || exit
-trap at_time_limit TERM
+pid=
+asked=
+by_slurm=()
+at_usr2() {  # sent to this shell, as by scancel --batch or --full: the stage is to save
+  asked=1
+  by_slurm=(--by-slurm)
+  [ -z "$pid" ] || kill -USR2 "$pid" 2>/dev/null
+}
+
+trap at_usr2 USR2
+attempt begin
+begun=$?
+[ $begun != 3 ] || exit 0  # there was nothing to do
+[ $begun = 0 ] || exit $begun
+trap at_term TERM
 "${step[@]}" "${python[@]}" -m cardamage "${command[@]}" &
 pid=$!
+[ -z "$asked" ] || kill -USR2 $pid
 wait $pid
 status=$?
 while kill -0 $pid 2>/dev/null; do  # a trapped signal ends wait early
   wait $pid
   status=$?
 done
-elsewhere=$(attempt end --status $status)
+pid=
+elsewhere=$(attempt end "${by_slurm[@]}" --status $status)
 verdict=$?
-# After scancel a requeue would bring the job back.
-if [ $verdict = 75 ] && [ "$(squeue -h -j "$job" -o %T)" = RUNNING ]; then requeue "$elsewhere"; fi
+if [ $verdict = 75 ]; then
+  case $(state) in  # after scancel a requeue would bring the job back
+    RUNNING | '') requeue "$elsewhere" ;;
+  esac
+fi
 exit $verdict

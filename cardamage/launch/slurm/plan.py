@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cardamage.errors import RunError
-from cardamage.launch.planning.plan import Plan, RunPlan, StudyPlan, missing_stages
+from cardamage.launch.planning.plan import Plan, RunPlan, StudyPlan
 from cardamage.launch.planning.preflight import queued_training
 from cardamage.launch.planning.profiles import SlurmProfile
 from cardamage.launch.slurm.batch_job import BatchJob, Need, Work
 from cardamage.launch.slurm.code_snapshot import name_snapshot
 from cardamage.launch.slurm.site import Site
+from cardamage.runs.missing import missing_stages
 from cardamage.runs.paths import RunPaths, StudyPaths
 
 _Continues = Mapping[Path, Path | str]
@@ -88,7 +89,9 @@ def _make_jobs(
     """The jobs of runs, each after those it waits for; ``parts`` test a run that has no array."""
     jobs: list[BatchJob] = []
     groups = _groups(plans)
-    for number, group in enumerate(groups):
+    cuts = [list(_cut(group, max_array_size, continues)) for group in groups]
+    limits, made = _limits(sum(map(len, cuts)), max_running), list[str]()
+    for number, (group, chunks) in enumerate(zip(groups, cuts, strict=True)):
         first, suffix = group[0], f"-{number}" if len(groups) > 1 else ""
         code = first.run.code / snapshot
         before: tuple[Need, ...] = ()
@@ -99,22 +102,34 @@ def _make_jobs(
             packs, label = f"{first.experiment.name}-pack", f"pack{suffix}"
             jobs.append(BatchJob(packs, "pack", (work,), code, first.run.slurm, label))
             before = (Need("afterok", label),)
-        chunks = list(_cut(group, max_array_size, continues))
         for index, chunk in enumerate(chunks):
-            limit = max_running
-            if limit is not None:  # no array can do with less than one
-                limit = max(1, limit // len(chunks) + (index < limit % len(chunks)))
-            is_lone, run = len(chunk) == 1, chunk[0].run
+            is_lone, run, limit = len(chunk) == 1, chunk[0].run, next(limits)
+            waits = before
+            if max_running and len(made) >= max_running and not continues:
+                waits = (*before, Need("afterany", made[-max_running]))  # else too many would run
             jobs += _of_chunk(
                 chunk,
                 (chunk[0].experiment.name, run.slurm) if is_lone else place,
                 code=code,
                 parts=parts if is_lone else 1,
                 suffix=f"{suffix}-part{index}" if len(chunks) > 1 else suffix,
-                before=before,
+                before=waits,
                 max_running=None if is_lone else limit,
             )
+            made.append(jobs[-1].label)
     return _in_order(_joined(jobs, continues))
+
+
+def _limits(chunks: int, max_running: int | None) -> Iterator[int | None]:
+    """How many elements of each array may run at once, so that all together are ``max_running``.
+
+    No array can do with less than one; where there are more arrays, later ones wait for earlier.
+    """
+    for index in range(chunks):
+        if max_running is None:
+            yield None
+        else:
+            yield max(1, max_running // chunks + (index < max_running % chunks))
 
 
 def _groups(plans: Sequence[RunPlan]) -> list[list[RunPlan]]:
@@ -236,21 +251,11 @@ def _place_of_arrays(plans: Sequence[RunPlan], studies: Sequence[StudyPlan]) -> 
     return name, plans[0].run.root.parent / ".submissions" / unique
 
 
-def nothing_to_do(plan: Plan, submission: Submission) -> Iterator[str]:
-    """A line for each run that was asked for and has nothing to do."""
-    there = {each.run.root for each in submission.plans}
-    for each in plan.plans:
-        if _absolute(each.run.root) not in there:
-            stages = ", ".join(each.stages)
-            yield f"{each.experiment.name}: nothing to do: {stages} of {each.run.root} is done"
-
-
-def describe(plan: Plan, submission: Submission) -> Iterator[str]:
+def describe(submission: Submission) -> Iterator[str]:
     """The runs and the jobs of a submission, a line each."""
     for each in submission.plans:
         state = "resumes" if each.run.root.is_dir() else "new"
         yield f"# {each.experiment.name}: {each.run.root} ({state})"
-    yield from nothing_to_do(plan, submission)
     yield f"\n# jobs: {len(submission.jobs)}, each under the name of its script"
     for job in submission.jobs:
         waits = ", ".join(map(str, job.after)) or "nothing"

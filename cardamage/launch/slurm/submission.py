@@ -6,9 +6,11 @@ markers. The machine that submits may be switched off at once.
 
 import re
 import socket
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,9 +33,10 @@ from cardamage.launch.watching.record import (
 )
 from cardamage.runs.directory import open_run
 from cardamage.runs.paths import RunPaths
-from cardamage.runs.provenance import provenance, snapshot_of, write_provenance
+from cardamage.runs.provenance import provenance
 from cardamage.runs.stages import cancel_waiting, wait
 from cardamage.runs.study import open_study
+from cardamage.system.console import log
 
 Jobs = dict[Path, dict[str, str]]
 """The id of the job of each stage of each run, by the run's root; of an array the element."""
@@ -41,6 +44,8 @@ Jobs = dict[Path, dict[str, str]]
 T = TypeVar("T")
 
 _THREADS = 16  # file servers are slow, but answer many at a time
+_IMPORTED = ("numpy", "torch", "accelerate", "safetensors", "webdataset", "pycocotools", "PIL")
+_WAITS = re.compile(r"down, drained|not available now|currently not available", re.IGNORECASE)
 _NODES_OWN = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - where runs must not be
 
 
@@ -51,6 +56,8 @@ def check(submission: Submission, site: Site) -> None:
         UserError: it would not, or the nodes cannot see the run directories.
     """
     _check_places(plan.run for plan in submission.plans)
+    if submission.profile.container is None:  # jobs run by this interpreter
+        _check_packages()
     taken: set[tuple[str, int]] = set()
     for job in submission.jobs:
         asked, kind = asked_for(job, submission.profile), (job.stage, len(job.works))
@@ -60,7 +67,9 @@ def check(submission: Submission, site: Site) -> None:
         taken.add(kind)
         text, ignored = render(job, submission.profile), overruled(asked)
         found = ask("sbatch", "--test-only", given=text, ignored=ignored, timeout_s=TIMEOUT_S)
-        if found.returncode != 0:
+        if found.returncode != 0 and _WAITS.search(found.stderr):
+            log.warning("stage %s will wait: %s", job.stage, gist(found.stderr))
+        elif found.returncode != 0:
             keys = (f"{key} {value}" for key, value in asked.model_dump().items() if value)
             raise ConfigError(
                 f"stage {job.stage} ({', '.join(keys)}): SLURM refuses it: {gist(found.stderr)}; "
@@ -101,7 +110,6 @@ def queue(submission: Submission, command: Sequence[str], found: dict[str, Any])
     plans, jobs = submission.plans, by_run(submission.jobs)
     holder = submission.studies[0].study if submission.studies else plans[0].run
     snapshot = take_snapshot(holder, found=found)
-    found = {**found, "snapshot": snapshot_of(snapshot)}
     if snapshot.name != submission.jobs[0].code.name:
         raise RunError("the code was edited while it was being submitted; submit it again")
     claimed: list[tuple[RunPaths, LaunchRecord]] = []
@@ -114,7 +122,6 @@ def queue(submission: Submission, command: Sequence[str], found: dict[str, Any])
         if all(study.study != plan.run for study in submission.studies):
             # Should the machine crash before it is on disk, the same command writes it again.
             open_run(plan.run, plan.experiment, flushed=False)
-        write_provenance(plan.run, found)
         stages = jobs[plan.run.root]
         commands = {stage: ["sbatch", str(job.script)] for stage, (job, _) in stages.items()}
         record = new_launch("slurm", submission.cluster, command, commands)
@@ -160,6 +167,16 @@ def _withdraw(jobs: Sequence[str]) -> None:
         found = ask("scancel", *reversed(jobs), timeout_s=TIMEOUT_S)
         if found.returncode != 0:
             raise CardamageError(f"scancel {' '.join(jobs)} failed: {gist(found.stderr)}")
+
+
+def _check_packages() -> None:
+    """Raise ConfigError where what the stages import is not installed; nothing is imported."""
+    for name in _IMPORTED:
+        if find_spec(name) is None:
+            raise ConfigError(
+                f'{sys.executable} has no package "{name}", which the jobs need; run `pip install '
+                f".` in the clone with it, or submit from the environment that has it"
+            )
 
 
 def _check_places(runs: Iterable[RunPaths]) -> None:

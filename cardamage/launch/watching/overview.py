@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
+
+import yaml
 
 from cardamage.config import loading
 from cardamage.config.experiment import SelectBy
@@ -13,12 +16,15 @@ from cardamage.errors import RunError, UserError
 from cardamage.launch.watching.queue import JobState, Queue, ask_accounting, ask_queue
 from cardamage.launch.watching.record import LaunchRecord, is_elsewhere, is_here, read_launch
 from cardamage.launch.watching.tail import last_events
+from cardamage.runs.attempts import Attempt, read_attempts
 from cardamage.runs.checkpoints import best_epoch
 from cardamage.runs.lookup import find_run, run_names
 from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
 from cardamage.runs.stages import StageRecord, State, is_lost, read_stage
 from cardamage.runs.study import read_study
 from cardamage.runs.tables import read_table
+
+_QUICK_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 ShownState = State | Literal["queued", "lost"]
 """``queued``: SLURM has not started it, or not again; ``lost``: said to run, but gone."""
@@ -63,6 +69,7 @@ class RunOverview:
         host: where the stage ran that ran last: a machine, or SLURM's list of nodes.
         cluster: the profile it was launched with last; None when nothing was.
         problem: why this run's files cannot be read; ``queue_problem``: why SLURM was not heard.
+        attempts: every start that had something to do.
     """
 
     run: RunPaths
@@ -78,6 +85,7 @@ class RunOverview:
     cluster: str | None
     problem: str | None = None
     queue_problem: str | None = None
+    attempts: Sequence[Attempt] = ()
 
 
 def all_runs(runs_dir: Path) -> list[RunPaths]:
@@ -165,11 +173,14 @@ def _overview(
     epochs, best = None, None
     epoch = max(run.finished_checkpoints(), default=0)
     try:
-        experiment = loading.load(run.config)
-        epochs = experiment.train.epochs
-        best = _best(run, experiment.test.select_by)
+        epochs, select_by = _epochs_and_rule(run)
+        best = _best(run, select_by)
     except UserError as error:
         problem = problem or str(error)
+    try:
+        attempts = read_attempts(run)
+    except RunError as error:
+        attempts, problem = [], problem or str(error)
     latest = latest_stage(stages)
     last = stages[latest] if latest else None
     is_running = last is not None and last.state == "running"
@@ -191,6 +202,7 @@ def _overview(
         cluster=launch.cluster if launch else None,
         problem=problem,
         queue_problem=queue_problem,
+        attempts=attempts,
     )
 
 
@@ -236,6 +248,21 @@ def _by_slurm(record: StageRecord, job: JobState | None, *, upstream_ended: bool
     if job.never_starts or job.state == "CANCELLED":
         return "cancelled"
     return "lost" if job.state == "COMPLETED" else "failed"
+
+
+def _epochs_and_rule(run: RunPaths) -> tuple[int, SelectBy]:
+    """``train.epochs`` and ``test.select_by``; of hundreds of runs the full reading takes seconds.
+
+    Raises:
+        ConfigError: the config is wrong.
+    """
+    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError):
+        values = yaml.load(run.config.read_bytes(), _QUICK_YAML)  # noqa: S506 - a safe one
+        epochs, select_by = values["train"]["epochs"], values["test"]["select_by"]
+        if isinstance(epochs, int) and select_by in get_args(SelectBy):
+            return epochs, select_by
+    experiment = loading.load(run.config)
+    return experiment.train.epochs, experiment.test.select_by
 
 
 def _best(run: RunPaths, select_by: SelectBy) -> Best | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from cardamage.errors import CardamageError
+from cardamage.errors import CardamageError, RunError
 from cardamage.launch.watching.client import ask, gist
 
 _PING_S, _QUEUE_S, _ACCOUNTING_S = 10.0, 20.0, 5.0
@@ -130,8 +130,18 @@ def ping() -> None:
 
 
 def scancel(jobs: Iterable[str], *options: str) -> None:
-    """End jobs, or as the options of ``scancel`` say; that one has ended before is no failure."""
-    ask("scancel", *options, *jobs, timeout_s=_QUEUE_S)
+    """End jobs, or as the options of ``scancel`` say; that one has ended before is no failure.
+
+    Raises:
+        RunError: they are somebody else's.
+    """
+    wanted = list(jobs)
+    found = ask("scancel", *options, *wanted, timeout_s=_QUEUE_S)
+    if found.returncode and "permission denied" in found.stderr.lower():
+        raise RunError(
+            f"SLURM refuses to cancel job {', '.join(wanted)}: {gist(found.stderr)}; ask their "
+            f"owner to cancel them"
+        )
 
 
 def parse_queue(text: str) -> dict[str, JobState]:

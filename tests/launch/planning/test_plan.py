@@ -12,6 +12,7 @@ from cardamage.runs.directory import open_run
 from cardamage.runs.paths import STAGES, RunPaths, ShardPaths, StudyPaths
 from cardamage.runs.stages import StageRecord, read_stage
 from cardamage.runs.study import Comparison, open_study
+from cardamage.runs.tables import write_table
 from cardamage.system.files import sha256_of, write_json
 from tests.helpers.markers import write_stage
 
@@ -60,6 +61,8 @@ def test_two_configs_of_one_run_are_refused(fake):
 
 def test_run_of_another_config_is_refused(fake):
     run = fake.make()
+    run.checkpoints.mkdir()
+    run.checkpoint(1).touch()
     with pytest.raises(RunError, match=r"holds a run of another config \(seed: 0, not 1\)"):
         make_plan([fake.config("fake")], ["seed=1"], run.root.parent, ("pack",))
 
@@ -104,8 +107,14 @@ def finish(plan: Plan, *, tested: str = "2026-01-01T00:00:00+00:00") -> None:
         each.run.checkpoints.mkdir(exist_ok=True)
         for epoch in range(1, epochs + 1):
             each.run.checkpoint(epoch).touch()
+            made = each.run.test_counts(each.experiment.test.split, epoch)
+            made.parent.mkdir(parents=True, exist_ok=True)
+            made.touch()
+        row = dict.fromkeys(("val_loss", "val_miou"), 0.5)
+        write_table(each.run.metrics, [{"epoch": e, **row} for e in range(1, epochs + 1)])
+        each.run.report.mkdir(exist_ok=True)
+        (each.run.report / "index.html").touch()
         table = each.run.test_table(each.experiment.test.split)
-        table.parent.mkdir(exist_ok=True)
         table.write_text(f"tested by {each.experiment.name}")
         config = sha256_of(each.run.config)
         outputs = {
@@ -180,7 +189,10 @@ def test_complete_runs_are_left_out(folder: Path):
             lambda run: write_stage(run, StageRecord("train", "failed")),
             ["train", "test", "report"],
         ),
-        (lambda run: run.checkpoint(2).unlink(), ["train", "test", "report"]),
+        (lambda run: shutil.rmtree(run.checkpoints), ["train", "test", "report"]),
+        (lambda run: run.metrics.unlink(), ["train", "test", "report"]),
+        (lambda run: run.test_counts("test", 1).unlink(), ["test", "report"]),
+        (lambda run: shutil.rmtree(run.report), ["report"]),
         (lambda run: run.config.write_text(run.config.read_text() + "\n"), ["test", "report"]),
         (lambda run: shutil.rmtree(run.root), list(STAGES)),
     ],
@@ -194,6 +206,34 @@ def test_only_what_is_missing_runs_again(folder: Path, spoil, missing: list[str]
     tested = ((plan.plans[0].run, "test"),) if "test" in missing else ()
     assert plan.needs(comparison, "report") == tested
     assert str(plan.studies[0]) == "s: 2 of 3 runs are complete; to do: s-seed_1"
+
+
+def test_a_checkpoint_that_was_deleted_is_told_and_nothing_is_queued(folder: Path):
+    finish(planned("sweep.yaml"))
+    RunPaths(Path("runs/s-seed_1")).checkpoint(1).unlink()
+    plan = planned("sweep.yaml")
+    assert plan.plans == ()
+    (line,) = plan.nothing_to_do()
+    assert "s-seed_1" in line
+    assert "epoch 1" in line
+
+
+def test_the_last_checkpoint_comes_from_a_state_that_is_still_there(folder: Path):
+    finish(planned("sweep.yaml"))
+    run = RunPaths(Path("runs/s-seed_1"))
+    run.checkpoint(2).unlink()
+    run.resume.mkdir()
+    run.state(9).touch()
+    write_json(run.progress, {"epoch": 2, "step": 9})
+    assert stages_of(planned("sweep.yaml")) == {"s-seed_1": ["train", "test", "report"]}
+
+
+def test_a_lone_run_that_is_complete_has_no_stage(folder: Path, fake):
+    plan = make_plan([fake.config("fake")], [], fake.run.root.parent, STAGES)
+    finish(plan)
+    plan = make_plan([fake.config("fake")], [], fake.run.root.parent, STAGES)
+    assert plan.plans == ()
+    assert [line.partition(":")[0] for line in plan.nothing_to_do()] == ["fake"]
 
 
 def test_shards_that_are_gone_are_packed_again_for_runs_that_still_read_them(folder: Path):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cardamage.config import loading
 from cardamage.errors import ExitStatus, RunError
-from cardamage.launch.slurm.attempt import begin, end, progress, read_starts
+from cardamage.launch.slurm.attempt import NOTHING_TO_DO, begin, end, progress, read_starts
 from cardamage.runs.paths import RunPaths
 from cardamage.runs.stages import StageRecord, read_stage
 from cardamage.system.files import write_json
@@ -131,12 +132,39 @@ def test_starts_with_progress_never_end(run: RunPaths):
         assert end(run, "train", LIMIT, 1) == ExitStatus.STOPPED
 
 
-def test_starts_that_never_came_to_an_end_count(run: RunPaths, capsys: pytest.CaptureFixture[str]):
-    for _ in range(LIMIT):  # nodes that failed, or requeues by somebody else
-        assert begin(run, "train", LIMIT) == ExitStatus.DONE
-    assert begin(run, "train", LIMIT) == ExitStatus.FAILED
-    assert "3 starts in a row brought no progress" in capsys.readouterr().err
-    assert states(run) == ["failed", "cancelled", "cancelled"]
+def test_starts_that_never_came_to_an_end_do_not_count(run: RunPaths):
+    for _ in range(10):  # preempted, or requeued, or their nodes failed
+        start(run)
+    start(run, state="failed", error_class="fault", error="bang")
+    assert end(run, "train", LIMIT, 1) == ExitStatus.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("said", "by_slurm"),
+    [
+        ("", True),
+        ("slurmstepd: error: *** STEP 12.0 ON n0 CANCELLED AT 2026 DUE TO PREEMPTION ***\n", False),
+        ("slurmstepd: error: *** STEP 12.0 ON n0 CANCELLED AT 2026 DUE TO TIME LIMIT ***\n", False),
+        ("srun: error: Node failure on n1\n", False),
+        ("srun: error: n0: task 0: User defined signal 2\n", False),
+    ],
+)
+def test_starts_that_slurm_ended_do_not_count_and_its_own_failures_do(
+    run: RunPaths, said: str, by_slurm: bool
+):
+    for _ in range(10):
+        start(run, said, state="running")
+        assert end(run, "train", LIMIT, 143, by_slurm=by_slurm) == ExitStatus.STOPPED
+    for attempt in range(LIMIT):
+        start(run, "srun: error: n0: task 0: Killed\n", state="running")
+        status = end(run, "train", LIMIT, 137)
+        assert (status == ExitStatus.FAILED) == (attempt == LIMIT - 1)
+
+
+def test_ten_that_saved_before_the_first_step_do_not_count(run: RunPaths):
+    for _ in range(10):
+        start(run, state="stopped", error="saved at step 0", error_class="stopped", saved=0)
+        assert end(run, "train", LIMIT, 75) == ExitStatus.STOPPED
 
 
 def test_what_is_cancelled_is_not_started_and_not_retried(run: RunPaths):
@@ -173,3 +201,29 @@ def test_progress_is_what_is_saved(run: RunPaths):
     run.test_counts("test", 1).parent.mkdir(parents=True)
     run.test_counts("test", 1).touch()
     assert progress(run, "test.1") == [1]
+
+
+def test_a_stage_that_could_not_write_its_marker_tells_by_its_log(run: RunPaths):
+    start(run, "error: /runs/x: no space left\n", state="running")
+    assert end(run, "train", LIMIT, 2) == ExitStatus.USER_ERROR
+    record = read_stage(run, "train")
+    assert (record.state, record.error) == ("failed", "/runs/x: no space left")
+
+
+def test_a_package_that_is_missing_is_not_retried(run: RunPaths):
+    start(run, "Traceback (most recent call last):\nModuleNotFoundError: No module named 'numpy'\n")
+    assert end(run, "train", LIMIT, 1) == ExitStatus.USER_ERROR
+    assert "No module named 'numpy'" in str(read_stage(run, "train").error)
+
+
+def test_a_stage_that_is_done_is_not_started_again(run: RunPaths):
+    experiment = loading.parse({"name": "run", "data": {"source": "x", "classes": ["a"]}})
+    run.config.write_text(experiment.to_yaml())
+    epochs = experiment.train.epochs
+    write_stage(run, StageRecord("train", "done", attempts=1, output={"epochs": epochs}))
+    run.checkpoints.mkdir()
+    run.checkpoint(epochs).touch()
+    assert begin(run, "train", LIMIT) == ExitStatus.DONE  # metrics.csv is missing
+    run.metrics.touch()
+    assert begin(run, "train", LIMIT) == NOTHING_TO_DO
+    assert len(read_starts(run, "train")) == 1

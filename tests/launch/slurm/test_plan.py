@@ -146,6 +146,21 @@ def test_so_many_run_at_once_over_all_arrays(folder: Path):
     assert (limits["train-part0"], limits["train-part1"]) == (2, 1)
 
 
+def test_the_limit_holds_over_groups_that_pack_differently(folder: Path):
+    sizes = [[side, 32] for side in (16, 32, 48)]
+    name = sweep(folder, **{"data.image_size": sizes, "optim.lr": [0.1, 0.2, 0.3]})
+    jobs = {job.label: job for job in submission(name, max_running=4).jobs}
+    assert [jobs[f"train-{group}"].max_running for group in range(3)] == [2, 1, 1]
+    jobs = {job.label: job for job in submission(name, max_running=2).jobs}
+    assert [jobs[f"train-{group}"].max_running for group in range(3)] == [1, 1, 1]
+    waits = [[str(need) for need in jobs[f"train-{group}"].after] for group in range(3)]
+    assert waits == [
+        ["afterok pack-0"],
+        ["afterok pack-1"],
+        ["afterok pack-2", "afterany report-0"],
+    ]
+
+
 def test_two_hundred_runs_are_five_calls(folder: Path):
     name = sweep(folder, seed=list(range(200)))
     assert len(submission(name).jobs) == 5
