@@ -27,6 +27,8 @@ COMMANDS = {
     "test": "test every epoch's checkpoint",
     "report": "report on a run, or compare several",
     "predict": "class maps and overlays of photos",
+    "export": "a model for other software: ONNX, torch.export, TorchScript",
+    "serve": "a model as an HTTP service, with a page to try it",
     "audit": "what is in a COCO export, and what is wrong with it",
     "preview": "images with their masks drawn over them",
     "split": "split an export into train, valid and test",

@@ -20,8 +20,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "run",
         nargs="+",
         metavar="RUN",
-        help="a run, by name or path, or a checkpoint file; of several, such as other seeds, the "
-        "mean of the probabilities counts",
+        help="a run, by name or path, a checkpoint file or an exported .onnx file; of several, "
+        "such as other seeds, the mean of the probabilities counts",
     )
     parser.add_argument(
         "--images", type=Path, required=True, metavar="PATH", help="a photo or a folder"
@@ -72,13 +72,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from cardamage.predict.chosen import choose_model
     from cardamage.predict.folder import predict_folder, refuse_inputs
     from cardamage.predict.model import TrainedModel
     from cardamage.predict.outputs import SUMMARIES
     from cardamage.predict.photos import mask_classes
-    from cardamage.runs.checkpoints import choose_checkpoint, rule
-    from cardamage.runs.directory import resolve
-    from cardamage.runs.lookup import find_run
     from cardamage.system.console import log
 
     if not 0 <= arguments.simplify < math.inf:
@@ -96,18 +94,13 @@ def run(arguments: argparse.Namespace) -> None:
     names: list[str] = []
     files: list[str] = []
     for word in arguments.run:
-        file, best = Path(word), ""
-        if file.suffix == ".safetensors":
-            model, name = TrainedModel.load(file), str(file)
-            groups = groups or {class_name: (class_name,) for class_name in model.class_names[1:]}
-        else:
-            experiment, run = resolve(find_run(word, arguments.runs_dir).root)
-            name, select_by = experiment.name, experiment.test.select_by
-            _, file = choose_checkpoint(run, arguments.checkpoint, select_by)
-            model = TrainedModel.load(file, of=experiment)
-            best = f" ({rule(select_by)})" if arguments.checkpoint == "best" else ""
+        chosen = choose_model(word, arguments.checkpoint, arguments.runs_dir)
+        model, name, file, experiment = chosen.model, chosen.name, chosen.file, chosen.experiment
+        if experiment:
             groups, drop = experiment.data.class_groups, experiment.data.drop
-        epoch = model.info.epoch
+        else:
+            groups = groups or {class_name: (class_name,) for class_name in model.class_names[1:]}
+        epoch, best = model.info.epoch, f" ({chosen.rule})" if chosen.rule else ""
         log.info("predicting with epoch %d%s of %s on %s", epoch, best, name, model.device_name)
         models.append(model)
         names.append(name)

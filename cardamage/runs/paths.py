@@ -92,6 +92,8 @@ class RunPaths:
 
     report = _Under("report")
     """The folder of the report; its page is ``index.html``."""
+    export = _Under("export")
+    """The folder of its networks in other formats."""
 
     def stage(self, stage: str) -> Path:
         """The marker that says how a stage stands."""
