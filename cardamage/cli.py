@@ -29,6 +29,7 @@ COMMANDS = {
     "predict": "class maps and overlays of photos",
     "export": "a model for other software: ONNX, torch.export, TorchScript",
     "serve": "a model as an HTTP service, with a page to try it",
+    "push": "a model and its card to the Hugging Face Hub",
     "audit": "what is in a COCO export, and what is wrong with it",
     "preview": "images with their masks drawn over them",
     "split": "split an export into train, valid and test",

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cardamage.config.experiment import Experiment
+from cardamage.predict.hub import fetch, is_repository
 from cardamage.predict.model import TrainedModel
 from cardamage.predict.onnx_model import OnnxModel
 from cardamage.runs.checkpoints import choose_checkpoint, rule
@@ -29,7 +30,7 @@ class Chosen(NamedTuple):
 def choose_model(
     word: str, checkpoint: str, runs_dir: Path, *, device: str | None = None
 ) -> Chosen:
-    """The model of a run, of a ``.safetensors`` checkpoint or of an exported ``.onnx`` file.
+    """The model of a run, a ``.safetensors`` checkpoint, an exported ``.onnx`` file, or the Hub's.
 
     Args:
         checkpoint: of a run: ``best``, ``last`` or an epoch.
@@ -38,7 +39,7 @@ def choose_model(
     Raises:
         UserError: there is none, or it cannot be used.
     """
-    file = Path(word)
+    file = fetch(word) if is_repository(word) else Path(word)
     if file.suffix == ".onnx":
         return Chosen(OnnxModel.open(file), file, word)
     if file.suffix == ".safetensors":
