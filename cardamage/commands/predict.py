@@ -68,25 +68,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="leave corners out of the polygons of predictions.coco.json, which then stray by PX "
         "pixels at most; default: none, so that they are exact",
     )
+    parser.add_argument(
+        "--format",
+        action="append",
+        default=[],
+        choices=("label-studio", "label-studio-polygons", "cvat"),
+        help="also write what a labelling tool imports: tasks with brush strokes or polygons, or "
+        "an archive of masks; repeatable",
+    )
+    parser.add_argument(
+        "--image-url",
+        default="/data/local-files/?d=",
+        metavar="URL",
+        help="what stands before a photo's name where Label Studio finds it (%(default)s)",
+    )
     add_runs_dir(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     from cardamage.predict.chosen import choose_model
     from cardamage.predict.folder import predict_folder, refuse_inputs
+    from cardamage.predict.label_tools import FILES
     from cardamage.predict.model import TrainedModel
     from cardamage.predict.outputs import SUMMARIES
     from cardamage.predict.photos import mask_classes
     from cardamage.system.console import log
 
-    if not 0 <= arguments.simplify < math.inf:
-        raise ConfigError(f"--simplify {arguments.simplify}: a number of pixels, 0 or more")
-    if arguments.batch_size < 1:
-        raise ConfigError(f"--batch-size {arguments.batch_size}: at least one photo a forward pass")
-    if arguments.binary and not arguments.masks:
-        raise ConfigError("--binary tells how masks are scored; give their folder as --masks")
-    if arguments.class_map and not arguments.masks:
-        raise ConfigError("--class-map tells what masks show; give their folder as --masks")
+    _check(arguments)
     refuse_inputs(arguments.out, (arguments.images, arguments.masks))
     groups: Mapping[str, Sequence[str]] = {}
     drop: Sequence[str] = ()
@@ -117,11 +125,28 @@ def run(arguments: argparse.Namespace) -> None:
         flip=arguments.flip,
         simplify_px=arguments.simplify,
         binary=arguments.binary,
+        formats=arguments.format,
+        image_url=arguments.image_url,
     )
     maps, out = len(outcomes), arguments.out
-    print(f"{maps} maps, {maps} overlays, {', '.join(SUMMARIES)} in {out}")
+    more = [name for form in arguments.format for name in FILES[form]]
+    print(f"{maps} maps, {maps} overlays, {', '.join([*SUMMARIES, *more])} in {out}")
     if totals:
         print(f"over the {sum(o.counts is not None for o in outcomes)} images with a mask:")
         for score, value in totals.items():
             if not math.isnan(value):
                 print(f"  {score:<32} {value:.4f}")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
+    if not 0 <= arguments.simplify < math.inf:
+        raise ConfigError(f"--simplify {arguments.simplify}: a number of pixels, 0 or more")
+    if arguments.batch_size < 1:
+        raise ConfigError(f"--batch-size {arguments.batch_size}: at least one photo a forward pass")
+    if arguments.binary and not arguments.masks:
+        raise ConfigError("--binary tells how masks are scored; give their folder as --masks")
+    if {"label-studio", "label-studio-polygons"} <= {*arguments.format}:
+        raise ConfigError("--format label-studio and label-studio-polygons make one file; name one")
+    if arguments.class_map and not arguments.masks:
+        raise ConfigError("--class-map tells what masks show; give their folder as --masks")

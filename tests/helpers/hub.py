@@ -11,7 +11,13 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-TOKEN, READER = "hf_writer", "hf_reader"
+TOKEN, READER, COMMIT = "hf_writer", "hf_reader", "0" * 40
+
+
+def mode(file):
+    """How a file is to be sent: weights by LFS, others within the commit."""
+    kind = "lfs" if file["path"].endswith(".safetensors") else "regular"
+    return {"path": file["path"], "uploadMode": kind, "shouldIgnore": False, "oid": None}
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -29,52 +35,38 @@ class Hub(BaseHTTPRequestHandler):
         if token not in (TOKEN, READER):
             return self.answer(401, {"error": "Invalid credentials"})
         if path == "/api/repos/create":
-            asked = json.loads(body)
-            name = f"{asked.get('organization') or 'jane'}/{asked['name']}"
-            if token == READER:
-                return self.answer(403, {"error": "read only"})
-            if name in files:
-                return self.answer(409, {"error": "You already created this model repo"})
-            files[name] = {}
-            return self.answer(200, {"url": f"{self.origin}/{name}"})
+            return self.create(json.loads(body), token)
         name = "/".join(path.removeprefix("/api/models/").lstrip("/").split("/")[:2])
         name = name.removesuffix(".git")
         if name not in files:
             return self.answer(404, {"error": "Repository not found"}, code="RepoNotFound")
         if path.endswith("/preupload/main"):
-            asked = json.loads(body)["files"]
-            modes = [
-                {
-                    "path": each["path"],
-                    "uploadMode": "lfs" if each["path"].endswith(".safetensors") else "regular",
-                    "shouldIgnore": False,
-                    "oid": None,
-                }
-                for each in asked
-            ]
-            return self.answer(200, {"files": modes})
+            return self.answer(200, {"files": [mode(each) for each in json.loads(body)["files"]]})
         if path.endswith("/info/lfs/objects/batch"):
-            objects = [
-                {
-                    "oid": each["oid"],
-                    "size": each["size"],
-                    "actions": {"upload": {"href": f"{self.origin}/lfs/{each['oid']}"}},
-                }
-                for each in json.loads(body)["objects"]
-            ]
+            objects = [self.upload(each) for each in json.loads(body)["objects"]]
             return self.answer(200, {"transfer": "basic", "objects": objects})
-        if "/commit/main" in path:
-            for line in body.splitlines():
-                item = json.loads(line)
-                value = item["value"]
-                if item["key"] == "file":
-                    files[name][value["path"]] = base64.b64decode(value["content"])
-                elif item["key"] == "lfsFile":
-                    files[name][value["path"]] = self.server.objects[value["oid"]]
-            return self.answer(
-                200, {"commitUrl": f"{self.origin}/{name}/commit/{'0' * 40}", "commitOid": "0" * 40}
-            )
-        return self.answer(404, {"error": f"POST {path}"})
+        assert "/commit/main" in path, path
+        for item in map(json.loads, body.splitlines()):
+            value = item["value"]
+            if item["key"] == "file":
+                files[name][value["path"]] = base64.b64decode(value["content"])
+            elif item["key"] == "lfsFile":
+                files[name][value["path"]] = self.server.objects[value["oid"]]
+        commit = {"commitUrl": f"{self.origin}/{name}/commit/{COMMIT}", "commitOid": COMMIT}
+        return self.answer(200, commit)
+
+    def create(self, asked, token):
+        name = f"{asked.get('organization') or 'jane'}/{asked['name']}"
+        if token == READER:
+            return self.answer(403, {"error": "read only"})
+        if name in self.server.files:
+            return self.answer(409, {"error": "You already created this model repo"})
+        self.server.files[name] = {}
+        return self.answer(200, {"url": f"{self.origin}/{name}"})
+
+    def upload(self, wanted):
+        href = f"{self.origin}/lfs/{wanted['oid']}"
+        return {**wanted, "actions": {"upload": {"href": href}}}
 
     def do_PUT(self):
         content = self.rfile.read(int(self.headers["content-length"]))
@@ -112,7 +104,7 @@ class Hub(BaseHTTPRequestHandler):
             "Content-Type": kind,
             "Content-Length": str(len(content)),
             "ETag": f'"{etag}"',
-            "X-Repo-Commit": "0" * 40,
+            "X-Repo-Commit": COMMIT,
             **(headers or {}),
         }.items():
             self.send_header(key, value)

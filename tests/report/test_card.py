@@ -5,6 +5,7 @@ import json
 import pytest
 
 from cardamage.config import yaml12
+from cardamage.report import wording
 from cardamage.report.card import licences_of, model_card
 from cardamage.report.load import load_run
 from cardamage.runs.directory import resolve
@@ -34,7 +35,7 @@ def test_its_metadata_are_what_the_hub_reads(results):
 def test_it_tells_scores_with_intervals_limits_and_training(results):
     card = model_card(results)
     estimate = results.intervals[results.best]["dice_fg"]
-    assert f"{estimate.value:.3f} | {estimate.low:.3f}–{estimate.high:.3f}" in card
+    assert f"{estimate.value:.3f} | {wording.interval(estimate.low, estimate.high)} |" in card
     for heading in ("## Use", "## Scores", "## Limits", "## Data and training"):
         assert heading in card
     for row in ("scratch", "dent"):
