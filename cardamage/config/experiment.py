@@ -83,7 +83,7 @@ class Test(Section):
     """Test images whose predicted maps are kept for the report."""
 
 
-Tracker = Literal["tensorboard", "wandb"]
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
 """An experiment tracker, by the name of its package and of Accelerate's class for it."""
 
 

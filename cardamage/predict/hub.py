@@ -87,6 +87,11 @@ def _one_line(repository: str) -> Iterator[None]:
         ) from None
     except errors.HfHubHTTPError as error:
         raise _refusal(repository, error.response.status_code) from None
+    except ValueError as error:
+        raise ConfigError(
+            f"{repository}: the Hub refuses what it was given ({_first(error)}); mend it, as in "
+            f"--license, and push with --update if the repository was made"
+        ) from None
     except Exception as error:
         outside = isinstance(error, OSError) or type(error).__module__.startswith("http")
         if not outside:

@@ -22,14 +22,15 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: the address is not this machine's, or the port is taken.
     """
+    if not 0 <= port < 1 << 16:
+        raise ConfigError(f"--port {port}: from 1 to 65535, or 0 for any that is free")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2 * _CONNECTIONS)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
         raise ConfigError(
-            f"--host {host} --port {port} cannot be listened on ({reason}); choose another port, "
-            f"or 0 for any that is free"
+            f"--host {host} --port {port} cannot be listened on ({error.strerror}); choose another "
+            f"port, or 0 for any that is free"
         ) from None
 
 

@@ -107,7 +107,7 @@ def test_it_says_what_it_is_and_its_page_loads_nothing_from_elsewhere(service):
     ("status", "content", "form"),
     [
         (415, b"no photo at all", "json"),
-        (415, photo()[:200], "json"),
+        (415, photo(300, 300)[:150], "json"),
         (415, b"\x89PNG\r\n\x1a\n" + bytes(100), "png"),
         (400, b"", "json"),
         (400, photo(), "gif"),
