@@ -52,6 +52,8 @@ def plan_checked(
     for each in runs:
         _check_place(each.run)
         require_installed(each.experiment.track)
+        if each.experiment.notify and each.experiment.notify.url:
+            require_extra("apprise", "notify")
     queue = ask_queue(job for each in runs for job in unfinished_jobs(each.run))
     for each in runs:
         check_free(each.run, queue)
