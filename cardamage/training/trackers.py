@@ -76,7 +76,7 @@ class _MLflow(MLflowTracker):  # type: ignore[misc]
         self._told = {metric.step for metric in history}
 
     def log(self, values: Mapping[str, object], step: int | None = None) -> None:
-        """Tell the scores of an epoch; ``dice[dent]`` as ``dice/dent``, for it takes no brackets."""
+        """Tell the scores of an epoch; brackets, which it does not take, become slashes."""
         if step not in self._told:
             super().log({_metric_name(key): value for key, value in values.items()}, step=step)
 

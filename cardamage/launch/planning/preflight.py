@@ -14,7 +14,7 @@ from cardamage.data.coco.categories import Category, category_name, map_categori
 from cardamage.data.coco.healthy import healthy_files
 from cardamage.data.coco.layout_check import require_splits
 from cardamage.data.coco.source import ImageSource
-from cardamage.errors import DataError, RunError, did_you_mean
+from cardamage.errors import DataError, RunError, did_you_mean, require_extra
 from cardamage.launch.planning.plan import Plan, RunPlan, choose_stages, make_plan
 from cardamage.launch.planning.profiles import Profile, SlurmProfile, choose_profile, load_profile
 from cardamage.launch.watching.queue import ask_queue

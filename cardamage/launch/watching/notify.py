@@ -58,9 +58,9 @@ def _run(command: str, run: RunPaths, state: End, words: str) -> None:
         "CARDAMAGE_STATE": state,
         "CARDAMAGE_MESSAGE": words,
     }
-    result = subprocess.run(
+    result = subprocess.run(  # noqa: S602 - experiment files are trusted, and people expect a shell
         command,
-        shell=True,  # noqa: S602 - experiment files are trusted, and a shell is what people expect
+        shell=True,
         env={**os.environ, **told},
         stdin=subprocess.DEVNULL,
         capture_output=True,
