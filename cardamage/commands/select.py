@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
     from cardamage.predict.chosen import choose_model
     from cardamage.predict.photos import find_photos
     from cardamage.predict.ranking import rank_photos
-    from cardamage.runs.tables import write_table
+    from cardamage.runs.tables import Row, write_table
 
     for option, value in (("--number", arguments.number), ("--batch-size", arguments.batch_size)):
         if value < 1:
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     for each in ranked:
         print(each.photo.path)
     if arguments.out:
-        rows = [
+        rows: list[Row] = [
             {
                 "rank": rank,
                 "image": each.photo.path.name,

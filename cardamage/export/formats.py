@@ -54,7 +54,9 @@ def write(graph: Exported, info: CheckpointInfo, form: Format) -> tuple[bytes, i
     multiple = side_multiple(graph.network)
     with _one_line(form), _quietly(), torch.no_grad():
         if form == "torchscript":
-            traced = torch.jit.trace(graph, (_example(info),), check_trace=False)
+            traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+                graph, (_example(info),), check_trace=False
+            )
             stream, facts = io.BytesIO(), _facts(info, multiple)
             torch.jit.save(traced, stream, _extra_files={f"{KEY}.json": json.dumps(facts)})
             return stream.getvalue(), multiple
@@ -130,7 +132,7 @@ def runner(content: bytes, form: Format) -> Callable[[NDArray[np.uint8]], Answer
         return lambda images: tuple(session.run(list(OUTPUTS), {INPUT: images}))
     with _quietly():
         if form == "torchscript":
-            network = torch.jit.load(io.BytesIO(content))
+            network = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call]
         else:
             network = torch.export.load(io.BytesIO(content)).module()
 

@@ -21,6 +21,9 @@ class Exported(nn.Module):
         half: compute in float16 between the normalisation and the logits.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, model: TrainedModel, *, half: bool = False) -> None:
         super().__init__()
         self.network = copy.deepcopy(model.network).half() if half else model.network

@@ -94,7 +94,7 @@ class _Session(nn.Module):
 def info_of(facts: dict[str, Any]) -> CheckpointInfo:
     """What the metadata of an exported file say of the checkpoint it was made from."""
     known = {field.name for field in fields(CheckpointInfo)}
-    given = {
+    given: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in facts.items()
         if key in known

@@ -74,7 +74,8 @@ def uncertainty(probabilities: Tensor) -> Tensor:
     """
     entropy = torch.special.entr(probabilities).sum(dim=1).flatten(1)
     count = max(1, round(_UNCERTAIN_SHARE * entropy.shape[1]))
-    return entropy.topk(count, dim=1).values.mean(dim=1) / math.log(probabilities.shape[1])
+    least_certain: Tensor = entropy.topk(count, dim=1).values.mean(dim=1)
+    return least_certain / math.log(probabilities.shape[1])
 
 
 def look(pixels: Tensor, probabilities: Tensor) -> NDArray[np.float32]:
