@@ -93,8 +93,8 @@ def _one_line(repository: str) -> Iterator[None]:
             f"--license, and push with --update if the repository was made"
         ) from None
     except Exception as error:
-        outside = isinstance(error, OSError) or type(error).__module__.startswith("http")
-        if not outside:
+        failed = isinstance(error, OSError) or type(error).__module__.startswith("http")
+        if not failed and not str(error).startswith("Error while uploading"):
             raise
         raise CardamageError(
             f"{repository}: the Hub cannot be reached from here ({_first(error)}); try again where "

@@ -13,6 +13,8 @@ from tests.helpers import hub
 from tests.helpers.bright_network import half_bright, write_run
 
 pytest.importorskip("huggingface_hub")
+# Of how it hands bytes to the library that it sends them with.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 
 @pytest.fixture

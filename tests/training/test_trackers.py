@@ -50,7 +50,8 @@ def test_tensorboard_is_told_every_epoch_once_whatever_was_killed(tmp_path):
 @pytest.mark.filterwarnings("ignore")  # of its store in files, and of how it begins threads
 def test_mlflow_keeps_one_run_with_every_epoch_once(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_ALLOW_FILE_STORE"):
+        monkeypatch.setenv(name, "")  # put back afterwards
     run = RunPaths(tmp_path / "cars")
     run.root.mkdir()
     first, second = ({**row, "val_dice[broken lamp]": 0.5} for row in ROWS)
@@ -62,6 +63,7 @@ def test_mlflow_keeps_one_run_with_every_epoch_once(tmp_path, monkeypatch):
             trackers.log({"epoch": 3, "train_loss": 0.125}, SPEED)
     (found,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     assert found.info.run_name == "cars"
+    assert (tmp_path / "mlruns").is_dir()
     client = mlflow.MlflowClient()
     for name, expected in {
         "train_loss": [(1, 0.5), (2, 0.25), (3, 0.125)],
