@@ -27,7 +27,7 @@ COMMANDS = {
     "test": "test every epoch's checkpoint",
     "report": "report on a run, or compare several",
     "predict": "class maps and overlays of photos",
-    "select": "which photos to label next",
+    "rank": "which photos to label next",
     "export": "a model for other software: ONNX, torch.export, TorchScript",
     "serve": "a model as an HTTP service, with a page to try it",
     "push": "a model and its card to the Hugging Face Hub",

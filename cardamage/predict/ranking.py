@@ -52,7 +52,7 @@ def rank_photos(
 
     uncertainties: list[float] = []
     looks: list[NDArray[np.float32]] = []
-    with ThreadPoolExecutor(count_cores()) as pool, Progress("select", len(photos), "images") as p:
+    with ThreadPoolExecutor(count_cores()) as pool, Progress("rank", len(photos), "images") as p:
         for start in range(0, len(photos), batch_size):
             pixels = np.stack([*pool.map(pixels_of, photos[start : start + batch_size])])
             probabilities = model.logits(pixels).softmax(dim=1)

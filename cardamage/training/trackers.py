@@ -55,7 +55,7 @@ class _MLflow(MLflowTracker):  # type: ignore[misc]
     def __init__(self, run: RunPaths) -> None:
         self._mark, self._told = _id(run, "mlflow"), set[int]()
         if not os.environ.get("MLFLOW_TRACKING_URI"):
-            # Files and no database: SQLite's locks are not to be relied on where clusters keep runs.
+            # Files and no database: SQLite's locks fail on the file systems of some clusters.
             os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
             os.environ["MLFLOW_TRACKING_URI"] = (run.root.parent / "mlruns").resolve().as_uri()
         super().__init__("cardamage", tags={"cardamage": self._mark}, run_name=run.root.name)

@@ -51,10 +51,10 @@ def test_the_command_lists_the_uncertain_photo_first(bright):
     for name, value in {"dark": 0, "grey": 115, "white": 255}.items():
         Image.new("RGB", (40, 30), (value,) * 3).save(photos / f"{name}.png")
     words = ("bright", "--images", "photos", "--number", 2, "--out", "next.csv")
-    printed = bright.succeeds("jobs/select.py", *words).splitlines()
+    printed = bright.succeeds("jobs/rank.py", *words).splitlines()
     assert printed[0] == "photos/grey.png"
     assert len(printed) == 2
     first, second = read_table(bright.folder / "next.csv")
     assert first["rank"] == 1
     assert first["uncertainty"] > second["uncertainty"]
-    assert "--number 0" in bright.refuses("jobs/select.py", *words[:3], "--number", 0)
+    assert "--number 0" in bright.refuses("jobs/rank.py", *words[:3], "--number", 0)

@@ -1,4 +1,4 @@
-"""`python jobs/select.py ...` is `cardamage select ...`, by the code of this clone."""
+"""`python jobs/rank.py ...` is `cardamage rank ...`, by the code of this clone."""
 
 import sys
 from pathlib import Path
@@ -7,4 +7,4 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cardamage.cli import main
 
 if __name__ == "__main__":
-    main(["select", *sys.argv[1:]])
+    main(["rank", *sys.argv[1:]])

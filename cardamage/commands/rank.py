@@ -1,4 +1,4 @@
-"""Which photos to label next.
+"""Rank photos by how much is learnt from labelling them.
 
 Prints the photos that a model is most uncertain of and that differ from each other, one a line, the
 most useful first; see docs/predict.md.
