@@ -6,6 +6,7 @@ commands' parsers and from the schema of the experiment file, so it cannot be ou
 
 import argparse
 import importlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -87,14 +88,20 @@ def _kind(value: dict[str, Any]) -> str:
     if value.get("type") == "array":
         return f"list of {_kind(value['items'])}" if "items" in value else "list"
     bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {value[key]:g}" for key, sign in bounds.items() if key in value]
+    limits = [f"{sign} {value[key]}" for key, sign in bounds.items() if key in value]
     return " ".join([value.get("type", "any"), *limits])
 
 
 def _default(key: str, value: dict[str, Any], section: dict[str, Any]) -> str:
     if key in section.get("required", ()):
         return "required"
-    return f"`{value['default']}`" if "default" in value else ""
+    match value.get("default", ""):
+        case {"name": name}:
+            return f"`{name}`"
+        case "":
+            return ""
+        case default:
+            return f"`{json.dumps(default)}`"
 
 
 def _cell(text: str) -> str:

@@ -10,6 +10,7 @@ from uuid import uuid4
 from accelerate.tracking import GeneralTracker, MLflowTracker, TensorBoardTracker, WandBTracker
 
 from cardamage.config.experiment import Experiment, Tracker
+from cardamage.config.loading import flatten
 from cardamage.runs.paths import RunPaths
 from cardamage.runs.tables import Row
 from cardamage.system.console import log
@@ -89,6 +90,8 @@ def _metric_name(column: str) -> str:
 class Trackers:
     """Every tracker the config names; one that fails is left out from then on, with a warning.
 
+    Each is told the settings of the training, then the scores of each epoch.
+
     The last finished epoch is told again on entering: a kill may have come between its save and
     its telling.
 
@@ -101,6 +104,7 @@ class Trackers:
         self, experiment: Experiment, run: RunPaths, rows: Sequence[Row], *, enabled: bool
     ) -> None:
         self._names = experiment.track if enabled else []
+        self._settings = flatten(experiment.training_settings())
         self._run, self._rows = run, rows
         self._running: dict[Tracker, GeneralTracker] = {}
 
@@ -124,7 +128,10 @@ class Trackers:
             self._attempt(name, tracker.finish)
 
     def _start(self, name: Tracker) -> None:
-        self._running[name] = start_tracker(name, self._run, max(1, len(self._rows)))
+        tracker = start_tracker(name, self._run, max(1, len(self._rows)))
+        if name != "tensorboard":  # which makes another run of them, at every start
+            tracker.store_init_configuration(self._settings)
+        self._running[name] = tracker
 
     def _attempt(
         self, name: Tracker, action: Callable[..., object], *args: object, **options: object

@@ -1,6 +1,7 @@
 """Exported networks answer as the one they were made from, and say what they are."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from cardamage.data.shards.reader import packed_splits
 from cardamage.errors import CardamageError, CheckpointError, ConfigError
-from cardamage.export.check import compare
+from cardamage.export.check import SCORES, compare
 from cardamage.export.export import export
 from cardamage.export.formats import FORMATS, runner, write
 from cardamage.export.graph import Exported, side_multiple
@@ -17,7 +19,9 @@ from cardamage.models import build_model
 from cardamage.predict.chosen import choose_model
 from cardamage.predict.model import TrainedModel
 from cardamage.predict.onnx_model import OnnxModel
-from cardamage.training.checkpoint import CheckpointInfo
+from cardamage.runs.directory import resolve
+from cardamage.runs.paths import RunPaths
+from cardamage.training.checkpoint import CheckpointInfo, save_checkpoint
 from tests.helpers.bright_network import EXPERIMENT, bright_is_dent, half_bright
 
 pytest.importorskip("onnxruntime")
@@ -174,3 +178,28 @@ def test_a_missing_package_names_the_extra(monkeypatch, tmp_path):
     ):
         with pytest.raises(ConfigError, match=r"cardamage-runner\[export\]"):
             action()
+
+
+def test_the_test_split_of_a_run_is_what_it_is_checked_on(toy):
+    run = RunPaths(toy.folder / "runs" / "toy")
+    experiment, _ = resolve(run.root)
+    info = replace(
+        INFO,
+        model=experiment.model.model_dump(mode="json"),
+        class_names=experiment.data.class_names,
+        image_size=experiment.data.image_size,
+        config_hash=experiment.hash(),
+    )
+    torch.manual_seed(0)
+    weights = build_model(experiment.model, len(info.class_names)).state_dict()
+    save_checkpoint(run.checkpoint(1), weights, info)
+    (reader,) = packed_splits(run, experiment, "test")
+    words = ("toy", "--checkpoint", "last", "--to", "torchscript")
+    printed = toy.succeeds("jobs/export.py", *words)
+    assert f"on {len(reader)} images of test:" in printed
+    scores = {line.split()[0]: line.split()[1:] for line in printed.splitlines()[4:]}
+    assert scores.keys() == set(SCORES)
+    for here, there in scores.values():
+        assert here == there
+    assert 0 <= float(scores["accuracy"][0]) <= 1
+    assert "on 2 images of test:" in toy.succeeds("jobs/export.py", *words, "--check", 2)

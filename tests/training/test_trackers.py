@@ -63,6 +63,7 @@ def test_mlflow_keeps_one_run_with_every_epoch_once(tmp_path, monkeypatch):
             trackers.log({"epoch": 3, "train_loss": 0.125}, SPEED)
     (found,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     assert found.info.run_name == "cars"
+    assert (found.data.params["optim.lr"], found.data.params["seed"]) == ("0.001", "0")
     assert (tmp_path / "mlruns").is_dir()
     client = mlflow.MlflowClient()
     for name, expected in {
@@ -107,11 +108,16 @@ def test_a_tracker_that_is_not_installed_is_refused(monkeypatch):
 
 def test_wandb_continues_the_run_it_began(tmp_path, monkeypatch):
     given = []
+    settings = []
     monkeypatch.setattr(WandBTracker, "start", lambda tracker: given.append(tracker.init_kwargs))
+    monkeypatch.setattr(
+        WandBTracker, "store_init_configuration", lambda _, values: settings.append(values)
+    )
     (tmp_path / "cars").mkdir()
     for rows in ([], ROWS):
         with Trackers(experiment("wandb"), RunPaths(tmp_path / "cars"), rows, enabled=True):
             pass
     first, again = given
     assert first == again
+    assert settings[0]["data.classes"] == [{"dent": ["dent"]}]
     assert (first["name"], first["resume"], first["dir"]) == ("cars", "allow", tmp_path / "cars")
