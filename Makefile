@@ -7,6 +7,7 @@
 #   make check    lint and test: what CI runs
 #   make drill    kill a small run a hundred times, and compare it with one left alone
 #   make schema   write configs/*.schema.json again, after a change of cardamage/config
+#   make docs     the documentation as a site, in site/
 #   make clean    remove what can be made again; data/, runs/ and shards/ stay
 # Choose another interpreter with: make demo PYTHON=python3.12
 
@@ -16,7 +17,7 @@ INSTALLED := .venv/installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test test-slurm lint check drill schema clean
+.PHONY: help demo quick test test-slurm lint check drill schema docs clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -59,6 +60,10 @@ schema: $(INSTALLED)
 	  files.write_text(Path("configs/experiment.schema.json"), loading.json_schema()); \
 	  files.write_text(Path("configs/study.schema.json"), study.json_schema())'
 
+docs: $(INSTALLED)
+	$(BIN)/pip install --disable-pip-version-check --quiet -e '.[docs]'
+	$(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

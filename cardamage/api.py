@@ -19,7 +19,7 @@ from cardamage.launch.planning.networks import prepare_networks
 from cardamage.launch.planning.preflight import plan_checked
 from cardamage.launch.watching.overview import overview
 from cardamage.launch.watching.stopping import StopRequest
-from cardamage.runs.checkpoints import best_epoch, choose_checkpoint
+from cardamage.runs.checkpoints import best_epoch
 from cardamage.runs.directory import as_tested, resolve
 from cardamage.runs.lookup import RUNS_DIR, find_run
 from cardamage.runs.paths import RunPaths, StudyPaths
@@ -153,10 +153,11 @@ def load_model(
     *,
     runs_dir: str | Path = RUNS_DIR,
 ) -> TrainedModel:
-    """The network of a run or of a checkpoint file, ready to predict.
+    """The network of a run or of a file, ready to predict.
 
     Args:
-        source: a run's name or path; or a .safetensors file, which is all that is needed.
+        source: a run's name or path; a .safetensors checkpoint or an exported .onnx, either of
+            which is all that is needed; or ``user/name`` on the Hugging Face Hub.
         checkpoint: of a run: ``best``, ``last``, or an epoch from 1.
         device: where it computes, as in ``"cuda:1"``; the GPU where there is one when None.
         runs_dir: where a run lies that is given by name.
@@ -165,14 +166,9 @@ def load_model(
         RunError: there is no such run.
         CheckpointError: the checkpoint is missing, damaged, or of another network.
     """
-    from cardamage.predict.model import TrainedModel  # noqa: PLC0415 - torch takes seconds
+    from cardamage.predict.chosen import choose_model  # noqa: PLC0415 - torch takes seconds
 
-    if Path(source).suffix == ".safetensors":
-        return TrainedModel.load(Path(source), device)
-    run = load_run(source, runs_dir=runs_dir)
-    select_by = run.config.test.select_by
-    _, path = choose_checkpoint(RunPaths(run.path), str(checkpoint), select_by)
-    return TrainedModel.load(path, device, of=run.config)
+    return choose_model(str(source), str(checkpoint), Path(runs_dir), device=device).model
 
 
 def submit(

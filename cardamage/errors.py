@@ -24,6 +24,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from enum import IntEnum
+from importlib.util import find_spec
 from types import FrameType
 from typing import NoReturn
 
@@ -230,3 +231,16 @@ def ranges(numbers: Iterable[int]) -> str:
 def counted(number: int, noun: str) -> str:
     """A number and its noun: ``1 epoch``, ``3 epochs``."""
     return f"1 {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def require_extra(package: str, extra: str) -> None:
+    """Refuse what needs a package that is not installed, which an extra of this one brings.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if find_spec(package) is None:
+        raise ConfigError(
+            f'"{package}" is not installed here; `pip install "cardamage-runner[{extra}]"`, or '
+            f'`pip install ".[{extra}]"` in the clone'
+        )

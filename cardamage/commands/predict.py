@@ -20,8 +20,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "run",
         nargs="+",
         metavar="RUN",
-        help="a run, by name or path, or a checkpoint file; of several, such as other seeds, the "
-        "mean of the probabilities counts",
+        help="a run, by name or path, a checkpoint file or an exported .onnx file; of several, "
+        "such as other seeds, the mean of the probabilities counts",
     )
     parser.add_argument(
         "--images", type=Path, required=True, metavar="PATH", help="a photo or a folder"
@@ -68,27 +68,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="leave corners out of the polygons of predictions.coco.json, which then stray by PX "
         "pixels at most; default: none, so that they are exact",
     )
+    parser.add_argument(
+        "--format",
+        action="append",
+        default=[],
+        choices=("label-studio", "label-studio-polygons", "cvat"),
+        help="also write what a labelling tool imports: tasks with brush strokes or polygons, or "
+        "an archive of masks; repeatable",
+    )
+    parser.add_argument(
+        "--image-url",
+        default="/data/local-files/?d=",
+        metavar="URL",
+        help="what stands before a photo's name where Label Studio finds it (%(default)s)",
+    )
     add_runs_dir(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from cardamage.predict.chosen import choose_model
     from cardamage.predict.folder import predict_folder, refuse_inputs
+    from cardamage.predict.label_tools import FILES
     from cardamage.predict.model import TrainedModel
     from cardamage.predict.outputs import SUMMARIES
     from cardamage.predict.photos import mask_classes
-    from cardamage.runs.checkpoints import choose_checkpoint, rule
-    from cardamage.runs.directory import resolve
-    from cardamage.runs.lookup import find_run
     from cardamage.system.console import log
 
-    if not 0 <= arguments.simplify < math.inf:
-        raise ConfigError(f"--simplify {arguments.simplify}: a number of pixels, 0 or more")
-    if arguments.batch_size < 1:
-        raise ConfigError(f"--batch-size {arguments.batch_size}: at least one photo a forward pass")
-    if arguments.binary and not arguments.masks:
-        raise ConfigError("--binary tells how masks are scored; give their folder as --masks")
-    if arguments.class_map and not arguments.masks:
-        raise ConfigError("--class-map tells what masks show; give their folder as --masks")
+    _check(arguments)
     refuse_inputs(arguments.out, (arguments.images, arguments.masks))
     groups: Mapping[str, Sequence[str]] = {}
     drop: Sequence[str] = ()
@@ -96,18 +102,13 @@ def run(arguments: argparse.Namespace) -> None:
     names: list[str] = []
     files: list[str] = []
     for word in arguments.run:
-        file, best = Path(word), ""
-        if file.suffix == ".safetensors":
-            model, name = TrainedModel.load(file), str(file)
-            groups = groups or {class_name: (class_name,) for class_name in model.class_names[1:]}
-        else:
-            experiment, run = resolve(find_run(word, arguments.runs_dir).root)
-            name, select_by = experiment.name, experiment.test.select_by
-            _, file = choose_checkpoint(run, arguments.checkpoint, select_by)
-            model = TrainedModel.load(file, of=experiment)
-            best = f" ({rule(select_by)})" if arguments.checkpoint == "best" else ""
+        chosen = choose_model(word, arguments.checkpoint, arguments.runs_dir)
+        model, name, file, experiment = chosen.model, chosen.name, chosen.file, chosen.experiment
+        if experiment:
             groups, drop = experiment.data.class_groups, experiment.data.drop
-        epoch = model.info.epoch
+        else:
+            groups = groups or {class_name: (class_name,) for class_name in model.class_names[1:]}
+        epoch, best = model.info.epoch, f" ({chosen.rule})" if chosen.rule else ""
         log.info("predicting with epoch %d%s of %s on %s", epoch, best, name, model.device_name)
         models.append(model)
         names.append(name)
@@ -124,11 +125,28 @@ def run(arguments: argparse.Namespace) -> None:
         flip=arguments.flip,
         simplify_px=arguments.simplify,
         binary=arguments.binary,
+        formats=arguments.format,
+        image_url=arguments.image_url,
     )
     maps, out = len(outcomes), arguments.out
-    print(f"{maps} maps, {maps} overlays, {', '.join(SUMMARIES)} in {out}")
+    more = [name for form in arguments.format for name in FILES[form]]
+    print(f"{maps} maps, {maps} overlays, {', '.join([*SUMMARIES, *more])} in {out}")
     if totals:
         print(f"over the {sum(o.counts is not None for o in outcomes)} images with a mask:")
         for score, value in totals.items():
             if not math.isnan(value):
                 print(f"  {score:<32} {value:.4f}")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
+    if not 0 <= arguments.simplify < math.inf:
+        raise ConfigError(f"--simplify {arguments.simplify}: a number of pixels, 0 or more")
+    if arguments.batch_size < 1:
+        raise ConfigError(f"--batch-size {arguments.batch_size}: at least one photo a forward pass")
+    if arguments.binary and not arguments.masks:
+        raise ConfigError("--binary tells how masks are scored; give their folder as --masks")
+    if {"label-studio", "label-studio-polygons"} <= {*arguments.format}:
+        raise ConfigError("--format label-studio and label-studio-polygons make one file; name one")
+    if arguments.class_map and not arguments.masks:
+        raise ConfigError("--class-map tells what masks show; give their folder as --masks")

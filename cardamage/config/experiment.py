@@ -83,8 +83,23 @@ class Test(Section):
     """Test images whose predicted maps are kept for the report."""
 
 
-Tracker = Literal["tensorboard", "wandb"]
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
 """An experiment tracker, by the name of its package and of Accelerate's class for it."""
+
+
+class Notify(Section):
+    """Who is told when the run is done or has failed: a command, a URL, or both."""
+
+    command: Annotated[str, Field(min_length=1)] | None = None
+    """Run by the shell; $CARDAMAGE_MESSAGE, $CARDAMAGE_STATE and $CARDAMAGE_RUN tell the rest."""
+    url: Annotated[str, Field(min_length=1)] | None = None
+    """A service as apprise writes it, such as ntfy://topic; $NAME is taken from the environment."""
+
+    @model_validator(mode="after")
+    def _tells_somebody(self) -> Self:
+        if self.command is None and self.url is None:
+            raise ValueError("notify: give command or url, or leave the section out")
+        return self
 
 
 class ContinueFrom(Section):
@@ -137,6 +152,8 @@ class Experiment(Section):
     """How every epoch's checkpoint is tested, and which one is called best."""
     track: list[Tracker] = []
     """Trackers that show the scores of each epoch while training runs."""
+    notify: Notify | None = None
+    """Who is told when the run is done or has failed; left out, nobody."""
 
     @model_validator(mode="before")
     @classmethod
@@ -235,8 +252,8 @@ class Experiment(Section):
         """All that the weights of an epoch depend on.
 
         Left out are the name, how many epochs there are (unless the schedule spans them), when the
-        state is saved, how many threads decode, where the shards lie, trackers, and the test
-        section.
+        state is saved, how many threads decode, where the shards lie, trackers, who is told, and
+        the test section.
 
         Args:
             with_defaults: list settings at their defaults too.
@@ -245,6 +262,7 @@ class Experiment(Section):
             "name": True,
             "test": True,
             "track": True,
+            "notify": True,
             "train": {
                 "save_minutes",
                 "save_steps",

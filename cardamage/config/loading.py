@@ -128,7 +128,7 @@ def json_schema() -> str:
 
 def differences(a: Experiment, b: Experiment) -> list[str]:
     """The keys in which two experiments are not the same run: ``optim.lr: 0.1, not 0.01``."""
-    left, right = _flatten(a.training_settings()), _flatten(b.training_settings())
+    left, right = flatten(a.training_settings()), flatten(b.training_settings())
     if a.data.source == b.data.source or _place_of_source(a) == _place_of_source(b):
         del left["data.source"], right["data.source"]
     return [
@@ -163,11 +163,12 @@ def _lay_over(values: dict[str, Any], override: str) -> None:
     values[last] = value
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested sections by dotted key."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat.update(_flatten(value, f"{prefix}{key}."))
+            flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
     return flat

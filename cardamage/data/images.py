@@ -75,8 +75,10 @@ def decode_image(
     return colours.transpose(turn) if turn is not None else colours
 
 
-def upright_size(content: bytes, name: str) -> tuple[int, int]:
+def upright_size(content: bytes, name: str, remedy: str = LEAVE_OUT) -> tuple[int, int]:
     """Width and height in pixels of a photo as :func:`decode_image` gives it, from its header.
+
+    ``name`` and ``remedy`` are for errors.
 
     Raises:
         DataError: it is no photo, or has too many pixels.
@@ -88,7 +90,7 @@ def upright_size(content: bytes, name: str) -> tuple[int, int]:
     except DataError:
         raise
     except Exception as error:
-        raise _undecodable(name, error, LEAVE_OUT) from error
+        raise _undecodable(name, error, remedy) from error
 
 
 def encoded(image: Image.Image, kind: str, **options: int) -> bytes:

@@ -20,8 +20,13 @@ def normalise(
     weights' do.
     """
     mean_there, deviation_there = _on(images.device, mean, deviation)
-    normalised = (images.float() / 255 - mean_there) / deviation_there
+    normalised = standardise(images, mean_there, deviation_there)
     return normalised.contiguous(memory_format=torch.channels_last)
+
+
+def standardise(images: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """The arithmetic of :func:`normalise`; mean and deviation broadcast with (B, 3, H, W)."""
+    return (images.float() / 255 - mean) / deviation
 
 
 @lru_cache(maxsize=8)

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from cardamage.errors import ConfigError, DataError
+from cardamage.predict.label_tools import FILES, LabelFormat, write_cvat, write_label_studio
 from cardamage.predict.maps import enlarge
 from cardamage.predict.model import TrainedModel
 from cardamage.predict.outputs import SUMMARIES, Outcome, Prepared, keep, prepare, summarise
@@ -52,6 +53,8 @@ def predict_folder(
     flip: bool = False,
     simplify_px: float = 0.0,
     binary: bool = False,
+    formats: Sequence[LabelFormat] = (),
+    image_url: str = "",
 ) -> tuple[list[Outcome], dict[str, float]]:
     """Predict on a photo, or on those of a folder, and write maps, overlays and summaries.
 
@@ -62,6 +65,8 @@ def predict_folder(
         flip: predict on each photo mirrored as well, and take the mean of the probabilities.
         simplify_px: how far polygons may stray, in pixels.
         binary: score all that is not background as one class, whatever class a mask says.
+        formats: of labelling tools, to be written as well.
+        image_url: what stands before the photos' names where Label Studio finds them.
 
     Returns:
         What became of each photo, and the scores over those with masks, empty without any.
@@ -110,8 +115,33 @@ def predict_folder(
                     outcomes += pool.map(finish, prepared, logits)
                     progress.advance(len(batch))
             told = {**facts, "flip": flip, **({"binary": True} if binary else {})}
+            _write_formats(out, outcomes, class_names, formats, image_url, version=source)
             totals = summarise(outcomes, out, class_names, told, binary=binary)
     return outcomes, totals
+
+
+def _write_formats(
+    out: Path,
+    outcomes: Sequence[Outcome],
+    class_names: Sequence[str],
+    formats: Sequence[LabelFormat],
+    image_url: str,
+    *,
+    version: str,
+) -> None:
+    """Write what labelling tools import."""
+    for form in formats:
+        if form == "cvat":
+            write_cvat(out, [outcome.name for outcome in outcomes], class_names)
+        else:
+            write_label_studio(
+                out,
+                [outcome.instances for outcome in outcomes],
+                class_names,
+                form=form,
+                image_url=image_url,
+                version=version,
+            )
 
 
 def _first_five(names: Sequence[str]) -> str:
@@ -169,7 +199,7 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         remove_abandoned_parts(out)
-        for name in SUMMARIES:
+        for name in (*SUMMARIES, *(name for names in FILES.values() for name in names)):
             (out / name).unlink(missing_ok=True)
         yield
     except OSError as error:

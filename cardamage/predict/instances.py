@@ -51,12 +51,12 @@ def find_instances(
     found = []
     for class_id in range(1, int(ids.max()) + 1):
         for outline in outlines(ids == class_id):
-            polygon, (box, region) = outline, _drawn(outline)
+            polygon, (box, region) = outline, drawn(outline)
             left, top, width, height = box
             score = confidence[top : top + height, left : left + width][region].mean() / 255
             if simplify_px:
                 fewer = simplify(outline, simplify_px)
-                fewer_box, fewer_region = _drawn(fewer)
+                fewer_box, fewer_region = drawn(fewer)
                 if fewer_region.any():
                     polygon, box, region = fewer, fewer_box, fewer_region
             area = int(np.count_nonzero(region))
@@ -64,7 +64,7 @@ def find_instances(
     return found
 
 
-def _drawn(polygon: Sequence[Corner]) -> tuple[tuple[int, int, int, int], NDArray[np.bool_]]:
+def drawn(polygon: Sequence[Corner]) -> tuple[tuple[int, int, int, int], NDArray[np.bool_]]:
     """A polygon's box, and in it the polygon's pixels as pycocotools draws them, bool (H, W)."""
     corners = np.array(polygon)
     (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()

@@ -91,14 +91,21 @@ class TrainedModel:
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(checkpoint.info, network.to(chosen))
 
-    @classmethod
-    def together(cls, models: Sequence[TrainedModel]) -> TrainedModel:
+    @staticmethod
+    def together(models: Sequence[TrainedModel]) -> TrainedModel:
         """Several models as one, whose probabilities are the mean of theirs.
 
         Raises:
-            CheckpointError: they have other classes, image sizes or normalisations.
+            CheckpointError: they have other classes, image sizes or normalisations, or only some of
+                them are exported.
         """
-        first = models[0].info
+        if len(models) == 1:
+            return models[0]
+        kinds, first = {type(model) for model in models}, models[0].info
+        if len(kinds) > 1:
+            raise CheckpointError(
+                "an exported network and a checkpoint cannot be averaged; name files of one kind"
+            )
         for each in (model.info for model in models[1:]):
             for what in ("class_names", "image_size", "tile", "mean", "deviation"):
                 mine, theirs = getattr(first, what), getattr(each, what)
@@ -107,8 +114,7 @@ class TrainedModel:
                         f"models cannot be averaged whose {what.replace('_', ' ')} differ: "
                         f"{mine} and {theirs}; name runs of the same kind"
                     )
-        networks = [model.network for model in models]
-        return cls(first, networks[0] if len(networks) == 1 else Together(networks))
+        return kinds.pop()(first, Together([model.network for model in models]))
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ SUMMARIES = ("predictions.csv", "predictions.json", "predictions.coco.json", "in
 ANY_DAMAGE = "any damage"
 """What all classes but the background are together, where truth and prediction are scored so."""
 
+_SHEET = ".overlay.jpg"
 _VIEW_SIDE_PX, _WIDE_VIEW_PX = 640, 844
 """Longest side of a photo on its sheet, and of a wide one, which has a row to itself."""
 
@@ -67,6 +68,11 @@ class Outcome(NamedTuple):
     instances: PhotoInstances
     sheet: str = ""
     """The file name of its sheet."""
+
+    @property
+    def name(self) -> str:
+        """What its files are named after."""
+        return self.sheet.removesuffix(_SHEET)
 
 
 def prepare(photo: Photo, image_size: tuple[int, int]) -> Prepared:
@@ -121,7 +127,7 @@ def keep(
         row,
         words=f"{width} x {height} pixels, {source}",
     )
-    name = f"{photo.name}.overlay.jpg"
+    name = f"{photo.name}{_SHEET}"
     write_bytes(out / name, encoded(sheet, "JPEG", quality=92, subsampling=0))
     regions = find_instances(found.ids, found.confidence, simplify_px=simplify_px)
     return Outcome(row, counts, PhotoInstances(photo.path.name, width, height, regions), name)

@@ -23,6 +23,12 @@ from cardamage.system.files import write_bytes, write_text
 from cardamage.version import __version__
 
 _TEMPLATES = PackageLoader("cardamage.report", "templates")
+_FILTERS = {
+    "score": wording.score,
+    "signed": wording.signed,
+    "percent": wording.percent,
+    "interval": wording.interval,
+}
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,23 @@ def render(kind: str, context: dict[str, Any], figures: dict[str, bytes]) -> Rep
         lstrip_blocks=True,
     )
     html.filters.update(
-        score=wording.score,
-        signed=wording.signed,
-        percent=wording.percent,
-        interval=wording.interval,
+        _FILTERS,
         data_uri=lambda png: _data_uri(png, "image/png"),
         jpeg_uri=lambda image: _data_uri(jpeg(image), "image/jpeg"),
     )
+    script = _TEMPLATES.get_source(html, "page.js")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = html.get_template(f"{kind}.html").render(
+        **_shared(),
+        **context,
+        script=Markup(script),  # noqa: S704 - our own file
+        script_hash=digest,
+    )
+    return Report(page, render_markdown(f"{kind}.md", context), figures)
+
+
+def render_markdown(template: str, context: dict[str, Any]) -> str:
+    """Fill a template of Markdown, in which every foreign text goes through a filter."""
     markdown = Environment(
         loader=_TEMPLATES,
         autoescape=False,  # noqa: S701 - Markdown; every name goes through the filter "md"
@@ -68,23 +84,8 @@ def render(kind: str, context: dict[str, Any], figures: dict[str, bytes]) -> Rep
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    markdown.filters.update(html.filters, md=escape_markdown, code=code_span, plain=plain)
-    script = _TEMPLATES.get_source(html, "page.js")[0]
-    shared = {
-        "version": __version__,
-        "made": now().replace("T", " ").replace("+00:00", " UTC"),
-        "replicates": statistics.REPLICATES,
-        "undefined": wording.UNDEFINED,
-    }
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = html.get_template(f"{kind}.html").render(
-        **shared,
-        **context,
-        script=Markup(script),  # noqa: S704 - our own file
-        script_hash=digest,
-    )
-    summary = markdown.get_template(f"{kind}.md").render(**shared, **context)
-    return Report(page, summary, figures)
+    markdown.filters.update(_FILTERS, md=escape_markdown, code=code_span, plain=plain)
+    return markdown.get_template(template).render(**_shared(), **context)
 
 
 def publish(report: Report, folder: Path) -> Path:
@@ -117,6 +118,16 @@ def code_span(value: str) -> str:
     text = plain(value)
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence} {text} {fence}" if len(fence) > 1 else f"`{text}`"
+
+
+def _shared() -> dict[str, Any]:
+    """What every template may show."""
+    return {
+        "version": __version__,
+        "made": now().replace("T", " ").replace("+00:00", " UTC"),
+        "replicates": statistics.REPLICATES,
+        "undefined": wording.UNDEFINED,
+    }
 
 
 def _data_uri(content: bytes, media_type: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from cardamage.config.choice import Pick, parse_pick
 from cardamage.config.experiment import Experiment
 from cardamage.errors import CLOSED, ConfigError, RunError
+from cardamage.report.card import model_card
 from cardamage.report.comparison import comparison_report
 from cardamage.report.load import RunResults, load_run
 from cardamage.report.page import publish
@@ -16,7 +17,7 @@ from cardamage.runs.directory import as_tested, resolve
 from cardamage.runs.paths import RunPaths, StudyPaths
 from cardamage.runs.provenance import record_attempt
 from cardamage.runs.stages import require, running
-from cardamage.system.files import sha256_of
+from cardamage.system.files import sha256_of, write_text
 
 
 def pick_of(target: str) -> Pick:
@@ -41,7 +42,9 @@ def report_one(experiment: Experiment, run: RunPaths, out: Path | None) -> Path:
         require(run, "train", f"`cardamage train {where}`")
         require(run, "test", f"`cardamage test {where}`")
         record_attempt(run, "report")
-        page = publish(run_report(load_run(run, experiment)), run.report)
+        results = load_run(run, experiment)
+        page = publish(run_report(results), run.report)
+        write_text(run.model_card, model_card(results))
         output["page"] = str(page)
         output["config"] = sha256_of(run.config)
         split = as_tested(run, experiment).test.split

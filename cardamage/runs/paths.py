@@ -92,6 +92,10 @@ class RunPaths:
 
     report = _Under("report")
     """The folder of the report; its page is ``index.html``."""
+    model_card = _Under("checkpoints/README.md")
+    """What the best checkpoint is, for those it is given to."""
+    export = _Under("export")
+    """The folder of its networks in other formats."""
 
     def stage(self, stage: str) -> Path:
         """The marker that says how a stage stands."""

@@ -117,7 +117,8 @@ def test_any_size_suits_torchvision_models():
             MINIMAL.replace("model: {", "modle: {"),
             (
                 'modle: unknown key (did you mean "model"?); allowed here: name, seed, data, '
-                "model, continue_from, loss, optim, schedule, ema, augment, train, test, track"
+                "model, continue_from, loss, optim, schedule, ema, augment, train, test, track, "
+                "notify"
             ),
         ),
         (MINIMAL + "train: {epochs: 1_0}\n", 'train.epochs: must be a valid integer; it is "1_0"'),

@@ -10,10 +10,11 @@ from cardamage.launch.local.commands import Command
 from cardamage.launch.local.process import StageProcess
 from cardamage.launch.planning.plan import RunPlan
 from cardamage.launch.watching.display import StageDisplay
+from cardamage.launch.watching.notify import tell
 from cardamage.launch.watching.record import LaunchRecord, claim, release
 from cardamage.launch.watching.stopping import StopRequest, StopSignals, requested
 from cardamage.runs.missing import missing_stages
-from cardamage.runs.paths import RunPaths, StudyPaths
+from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
 from cardamage.runs.stages import cancel_waiting, read_stage, wait
 
 
@@ -60,11 +61,21 @@ def run_here(
                 launch = claimed.pop(0)
                 release(launch.plan.run, launch.record)
                 on_end(launch.plan.run, ending)
+                _tell(launch.plan.run, ending)
                 status = status or ending[1]
         finally:
             for launch in claimed:
                 release(launch.plan.run, launch.record)
     return status
+
+
+def _tell(run: RunPaths, ending: Ending) -> None:
+    """Tell people of a run that is over: not of one that was stopped, or not to report yet."""
+    stage, status, error = ending
+    if status is ExitStatus.DONE and stage == STAGES[-1]:
+        tell(run, "done", stage)
+    elif status not in (ExitStatus.DONE, ExitStatus.STOPPED):
+        tell(run, "failed", stage, error)
 
 
 def _run_one(

@@ -14,7 +14,7 @@ from cardamage.data.coco.categories import Category, category_name, map_categori
 from cardamage.data.coco.healthy import healthy_files
 from cardamage.data.coco.layout_check import require_splits
 from cardamage.data.coco.source import ImageSource
-from cardamage.errors import DataError, RunError, did_you_mean
+from cardamage.errors import DataError, RunError, did_you_mean, require_extra
 from cardamage.launch.planning.plan import Plan, RunPlan, choose_stages, make_plan
 from cardamage.launch.planning.profiles import Profile, SlurmProfile, choose_profile, load_profile
 from cardamage.launch.watching.queue import ask_queue
@@ -52,6 +52,8 @@ def plan_checked(
     for each in runs:
         _check_place(each.run)
         require_installed(each.experiment.track)
+        if each.experiment.notify and each.experiment.notify.url:
+            require_extra("apprise", "notify")
     queue = ask_queue(job for each in runs for job in unfinished_jobs(each.run))
     for each in runs:
         check_free(each.run, queue)

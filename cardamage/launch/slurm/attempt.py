@@ -20,6 +20,7 @@ from pathlib import Path
 from cardamage import version
 from cardamage.config import loading
 from cardamage.errors import ConfigError, ExitStatus, RunError, UserError, of_storage
+from cardamage.launch.watching.notify import tell
 from cardamage.launch.watching.tail import end_of, last_words
 from cardamage.runs import stages
 from cardamage.runs.missing import missing_stages
@@ -86,7 +87,23 @@ def main() -> None:
             raise
         print(f"error: {known}", file=sys.stderr)
         status = ExitStatus.USER_ERROR
+    tell_end(run, stage, status, has_run=arguments.what == "end")
     sys.exit(status)
+
+
+def tell_end(run: RunPaths, stage: str, status: int, *, has_run: bool) -> None:
+    """Tell people of a run whose last stage has run and is done, or that this job failed for good.
+
+    A job that only finds that the one before it failed says nothing: that one did.
+    """
+    if not run.config.is_file():  # a study
+        return
+    with suppress(UserError):
+        record = stages.read_stage(run, stage)
+        if record.state == "failed" and status in (ExitStatus.FAILED, ExitStatus.USER_ERROR):
+            tell(run, "failed", stage, record.error or "")
+        elif has_run and record.state == "done" and stage == STAGES[-1]:
+            tell(run, "done", stage)
 
 
 def begin(run: RunPaths, stage: str, limit: int) -> int:

@@ -1,0 +1,3 @@
+"""What tests of the service share: a run whose network is known."""
+
+from tests.commands.conftest import bright  # noqa: F401
