@@ -69,7 +69,8 @@ def test_pictures(results: RunResults) -> list[Picture]:
     each = scores_per_image(result.counts, result.loss)
     pictures = []
     with ShardReader(results.shards, results.experiment.test.split) as reader:
-        for number, predicted in zip(result.map_samples.tolist(), result.maps, strict=True):
+        for number, png in zip(result.map_samples.tolist(), result.maps, strict=True):
+            predicted = np.asarray(Image.open(io.BytesIO(png)))
             if not 0 <= number < len(reader) or predicted.shape != reader.image_size:
                 raise RunError(
                     f"the kept maps of epoch {results.best} do not fit the shards in "
