@@ -43,3 +43,10 @@ for (const block of document.querySelectorAll(".command")) {
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   });
 }
+const tellScrolling = () => {
+  for (const box of document.querySelectorAll(".scroll")) {
+    box.classList.toggle("wide", box.scrollWidth > box.clientWidth + 1);
+  }
+};
+tellScrolling();
+addEventListener("resize", tellScrolling);
