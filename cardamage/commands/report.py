@@ -43,9 +43,9 @@ def run(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"--index is over all runs of --runs-dir; leave out {more[0]}")
         print(write_index(arguments.runs_dir))
         return
-    targets, overrides = split_overrides(arguments.runs)
-    if not targets:
+    if not arguments.runs:
         raise ConfigError("name a run to report on, or --index for a page over all of them")
+    targets, overrides = split_overrides(arguments.runs)
     picks = [pick_of(target) for target in targets]
     if overrides and len(targets) > 1:
         raise ConfigError(
