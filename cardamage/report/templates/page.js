@@ -48,5 +48,6 @@ const tellScrolling = () => {
     box.classList.toggle("wide", box.scrollWidth > box.clientWidth + 1);
   }
 };
-tellScrolling();
 addEventListener("resize", tellScrolling);
+const tables = new ResizeObserver(tellScrolling); // some are filled later
+for (const table of document.querySelectorAll(".scroll > table")) tables.observe(table);
