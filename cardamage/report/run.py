@@ -87,6 +87,7 @@ def run_report(results: RunResults) -> Report:
         "class_rows": class_rows(results),
         "confusion": _confusion(results),
         "damages": damage_section(results.result),
+        "agreement": results.manifest and results.manifest.label_agreement,
         "gallery": gallery_of_run(results),
         "pictures": pictures,
         "provenance": _provenance(results),

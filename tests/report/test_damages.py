@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from cardamage.data.shards.manifest import AgreementRecord
 from cardamage.evaluation.damages import BINS, UNIT, Damages
 from cardamage.report import damages
 from cardamage.report.run import run_report
@@ -77,3 +78,13 @@ def test_results_of_before_say_nothing_of_damages(results):
     assert 'id="damages"' not in report.page
     assert not report.tables["damages"]
     assert "found" not in report.tables["images"][0]
+
+
+def test_how_far_annotators_agree_is_said_where_the_manifest_knows(results):
+    agreed = AgreementRecord(photos=22, dice=0.782, low=0.67, high=0.88, classes={})
+    manifest = results.manifest.model_copy(update={"label_agreement": agreed})
+    page = run_report(dataclasses.replace(results, manifest=manifest)).page
+
+    assert "22 photos" in page
+    assert "0.782" in page
+    assert "labelled more than once" not in run_report(results).page
