@@ -17,21 +17,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "runs",
-        nargs="+",
+        nargs="*",
         metavar="RUN",
         help="a run directory or its YAML file, with @N, @best or @last a single checkpoint to "
         "compare; or the folder of one study; then key=value, as in test.select_by=loss",
     )
     parser.add_argument("--out", type=Path, help="folder of the report; default: RUN/report")
+    parser.add_argument(
+        "--index",
+        action="store_true",
+        help="write index.html over all runs of --runs-dir: scores, cost, links to their reports",
+    )
     add_runs_dir(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from cardamage.report.index import write_index
     from cardamage.report.stage import find_run, pick_of, report_one, report_several
     from cardamage.report.study import report_study
     from cardamage.runs import lookup
     from cardamage.runs.paths import StudyPaths
 
+    if arguments.index:
+        if more := [*arguments.runs, *(["--out"] if arguments.out else [])]:
+            raise ConfigError(f"--index is over all runs of --runs-dir; leave out {more[0]}")
+        print(write_index(arguments.runs_dir))
+        return
+    if not arguments.runs:
+        raise ConfigError("name a run to report on, or --index for a page over all of them")
     targets, overrides = split_overrides(arguments.runs)
     picks = [pick_of(target) for target in targets]
     if overrides and len(targets) > 1:

@@ -79,8 +79,8 @@ class Test(Section):
     """Score on the validation split that chooses the best epoch; with several classes miou."""
     flip: bool = False
     """Look at each image mirrored as well, and take the mean of the probabilities."""
-    overlays: Annotated[int, Field(ge=0, le=64)] = 6
-    """Test images whose predicted maps are kept for the report."""
+    overlays: Annotated[int, Field(ge=0, le=5000)] = 500
+    """Test images whose predicted maps are kept for the report; each takes about 1 kB an epoch."""
 
 
 Tracker = Literal["tensorboard", "wandb", "mlflow"]

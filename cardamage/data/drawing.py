@@ -3,6 +3,7 @@
 Lengths are in pixels.
 """
 
+import io
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -52,6 +53,16 @@ def overlay(
     if thickness > 1:
         result[_inner_edge(mask, thickness // 2)] = PAPER
     return result
+
+
+def layer_png(mask: NDArray[np.uint8]) -> bytes:
+    """A label map, uint8 (H, W), as PNG to lay over a photo: ids as palette, 0 transparent."""
+    picture = Image.fromarray(mask)
+    highest = max(1, int(mask.max(initial=0)))
+    picture.putpalette([channel for i in range(highest + 1) for channel in colour(i)])
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", transparency=0)
+    return stream.getvalue()
 
 
 def legend(

@@ -4,6 +4,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from cardamage.evaluation.damages import BINS, UNIT
+
 
 def confusion_counts(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
     """Pixels by true and predicted class, int64 (B, C, C); C counts the background.
@@ -15,6 +17,31 @@ def confusion_counts(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
     counts = torch.zeros(len(pairs), classes * classes, dtype=torch.int64, device=pairs.device)
     counts.scatter_add_(1, pairs, torch.ones_like(pairs))
     return counts.view(-1, classes, classes)
+
+
+def foreground_confidence(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each image how sure the network is of damage, and how often it is right to be.
+
+    Args:
+        logits: float (B, C, H, W).
+        target: true class ids, uint8 (B, H, W).
+
+    Returns:
+        The largest foreground probability, float32 (B,), and the bins of
+        :attr:`~cardamage.evaluation.damages.Damages.reliability`, summed over the batch. Computed
+        on the tensors' device.
+    """
+    foreground = (1 - logits.float().softmax(dim=1)[:, 0]).clamp(0, 1)
+    bins = (foreground * BINS).long().clamp_(max=BINS - 1).flatten()
+    columns = (
+        torch.ones_like(bins),
+        (target > 0).long().flatten(),
+        (foreground * UNIT).round().long().flatten(),
+    )
+    reliability = torch.zeros(BINS, len(columns), dtype=torch.int64, device=bins.device)
+    for number, column in enumerate(columns):
+        reliability[:, number].scatter_add_(0, bins, column)
+    return foreground.amax(dim=(1, 2)), reliability
 
 
 class Tally:

@@ -17,11 +17,13 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cardamage.data.drawing import layer_png
 from cardamage.data.shards.loader import Request, load
 from cardamage.data.shards.order import shares
 from cardamage.data.shards.reader import ShardReader
 from cardamage.errors import CardamageError
-from cardamage.evaluation.confusion import Tally
+from cardamage.evaluation.confusion import Tally, foreground_confidence
+from cardamage.evaluation.damages import BINS, Damages, count_damages
 from cardamage.evaluation.inference import Size, infer
 from cardamage.models.inputs import normalise
 
@@ -33,12 +35,14 @@ class Evaluation:
     Attributes:
         counts: int64 (N, C, C): true class by predicted class, per image.
         loss: float64 (N,): each image's loss.
-        maps: uint8 (K, H, W): predicted class ids of the samples asked for.
+        maps: K PNG files: predicted class ids of the samples asked for.
+        damages: None unless asked for.
     """
 
     counts: NDArray[np.int64]
     loss: NDArray[np.float64]
-    maps: NDArray[np.uint8]
+    maps: tuple[bytes, ...]
+    damages: Damages | None
 
 
 @torch.no_grad()
@@ -53,6 +57,7 @@ def evaluate(
     flip: bool = False,
     tile: Size | None = None,
     map_samples: Sequence[int] = (),
+    damages: bool = False,
     after_batch: Callable[[], object] = lambda: None,
 ) -> Evaluation:
     """Evaluate every sample of a split exactly once, over all processes together.
@@ -63,6 +68,7 @@ def evaluate(
         flip: look at each image mirrored as well.
         tile: look at tiles of this height and width.
         map_samples: sample numbers whose predicted maps are returned.
+        damages: count damages as well, which takes some milliseconds an image.
         after_batch: called after every batch, equally often on every process.
 
     Raises:
@@ -74,7 +80,9 @@ def evaluate(
     model.eval()
     tally = Tally(len(reader.class_names))
     wanted = set(map_samples)
-    maps: list[tuple[int, NDArray[np.uint8]]] = []
+    maps: list[tuple[int, bytes]] = []
+    found: list[tuple[int, NDArray[np.int32], float]] = []
+    reliability = torch.zeros(BINS, 3, dtype=torch.int64, device=accelerator.device)
     dealt = shares(-(-len(reader) // batch_size), accelerator.num_processes)
     mine = dealt[accelerator.process_index]
     requests = _requests(mine, len(reader), batch_size)
@@ -87,26 +95,45 @@ def evaluate(
                 logits = infer(model, normalise(images), flip=flip, tile=tile)
             predicted = logits.argmax(dim=1)
             tally.add(torch.from_numpy(batch.samples), predicted, target, loss(logits, target))
-            for row, sample in enumerate(batch.samples.tolist()):
-                if sample in wanted:
-                    maps.append((sample, predicted[row].to(torch.uint8).cpu().numpy()))
+            if damages or not wanted.isdisjoint(batch.samples.tolist()):
+                ids = predicted.to(torch.uint8).cpu().numpy()
+                for sample, each in zip(batch.samples.tolist(), ids, strict=True):
+                    if sample in wanted:
+                        maps.append((sample, layer_png(each)))
+            if damages:
+                presence, bins = foreground_confidence(logits, target)
+                reliability += bins
+                rows = zip(batch.samples, batch.masks.numpy(), ids, presence.tolist(), strict=True)
+                found += [
+                    (int(sample), count_damages(truth, each, len(reader.class_names)), sure)
+                    for sample, truth, each, sure in rows
+                ]
             after_batch()
     for _ in range(mine.stop - mine.start, max(share.stop - share.start for share in dealt)):
         after_batch()
     model.train(was_training)
-    rows = tally.gather(accelerator)
-    if rows["positions"].tolist() != list(range(len(reader))):
+    tallied = tally.gather(accelerator)
+    if tallied["positions"].tolist() != list(range(len(reader))):
         raise CardamageError(
-            f"evaluation saw {len(rows['positions'])} samples of {len(reader)}, "
+            f"evaluation saw {len(tallied['positions'])} samples of {len(reader)}, "
             f"or some of them twice; please report this defect"
         )
-    kept = dict(gather_object(maps)) if accelerator.num_processes > 1 else dict(maps)
-    height, width = reader.image_size
-    stacked = [kept[sample] for sample in map_samples]
+    if accelerator.num_processes > 1:
+        maps, found = gather_object(maps), gather_object(found)
+    kept = dict(maps)
+    counted = None
+    if damages:
+        found.sort(key=lambda row: row[0])
+        counted = Damages(
+            counts=np.stack([counts for _, counts, _ in found]),
+            presence=np.array([sure for _, _, sure in found], np.float32),
+            reliability=accelerator.reduce(reliability).cpu().numpy(),
+        )
     return Evaluation(
-        counts=rows["counts"].numpy(),
-        loss=rows["loss"].numpy(),
-        maps=np.stack(stacked) if stacked else np.empty((0, height, width), np.uint8),
+        counts=tallied["counts"].numpy(),
+        loss=tallied["loss"].numpy(),
+        maps=tuple(kept[sample] for sample in map_samples),
+        damages=counted,
     )
 
 

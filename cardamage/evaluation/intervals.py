@@ -49,6 +49,17 @@ def estimates(result: TestResult) -> dict[str, Estimate]:
     return {name: _estimate(value, drawn[name]) for name, value in values.items()}
 
 
+def ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Estimate:
+    """Sum of ``part`` over sum of ``whole``, int64 (N,) by image, with its 95 % interval."""
+    table = np.column_stack([part, whole]).astype(np.float64)
+    draws = _draws(len(table), replicates=REPLICATES, seed=SEED)
+    sums = np.concatenate([weights @ table for weights in draws])
+    parts, wholes = np.vstack([table.sum(axis=0), sums]).T
+    shares = np.full(len(wholes), nan)
+    np.divide(parts, wholes, out=shares, where=wholes > 0)
+    return _estimate(float(shares[0]), shares[1:])
+
+
 def comparable(a: TestResult, b: TestResult) -> bool:
     """Whether two results are of the same packed images and the same classes."""
     return (

@@ -2,13 +2,17 @@
 
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cardamage.data.drawing import layer_png
 from cardamage.errors import RunError
+from cardamage.evaluation.damages import Damages
 from cardamage.runs.paths import RunPaths
 from cardamage.runs.tables import read_table
 from cardamage.system.files import publish, sha256_of
@@ -33,8 +37,10 @@ class TestResult:
             t and the predicted class p.
         loss: float64 of shape (N,): each image's loss.
         map_samples: int64 of shape (K,): sample numbers whose predicted maps are kept.
-        maps: uint8 of shape (K, H, W): their predicted class ids.
+        maps: their predicted class ids, K PNG files as
+            :func:`~cardamage.data.drawing.layer_png` makes them.
         flip: whether each image was looked at mirrored as well.
+        damages: None in results of before they were counted.
     """
 
     __test__ = False  # not a pytest class
@@ -47,12 +53,20 @@ class TestResult:
     counts: NDArray[np.int64]
     loss: NDArray[np.float64]
     map_samples: NDArray[np.int64]
-    maps: NDArray[np.uint8]
+    maps: tuple[bytes, ...]
     flip: bool = False
+    damages: Damages | None = None
 
 
 def write_result(path: Path, result: TestResult) -> None:
     """Publish a result."""
+    counted: dict[str, Any] = {}
+    if found := result.damages:
+        counted = {
+            "damages": found.counts,
+            "presence": found.presence,
+            "reliability": found.reliability,
+        }
     with publish(path) as aside, aside.open("wb") as stream:
         np.savez_compressed(
             stream,
@@ -64,8 +78,10 @@ def write_result(path: Path, result: TestResult) -> None:
             counts=result.counts,
             loss=result.loss,
             map_samples=result.map_samples,
-            maps=result.maps,
+            map_bytes=np.array([len(png) for png in result.maps], np.int64),
+            map_files=np.frombuffer(b"".join(result.maps), np.uint8),
             flip=np.bool_(result.flip),
+            **counted,
         )
 
 
@@ -86,8 +102,9 @@ def read_result(path: Path) -> TestResult:
                 counts=arrays["counts"],
                 loss=arrays["loss"],
                 map_samples=arrays["map_samples"],
-                maps=arrays["maps"],
+                maps=_maps(arrays),
                 flip=bool(arrays["flip"]) if "flip" in arrays else False,  # the first had none
+                damages=_damages(arrays),
             )
     except FileNotFoundError:
         raise RunError(f"{path} does not exist; run the test stage") from None
@@ -111,3 +128,21 @@ def is_sound(run: RunPaths, split: str) -> bool:
         )
     except (RunError, LookupError, ValueError):
         return False
+
+
+def _maps(arrays: Mapping[str, NDArray[Any]]) -> tuple[bytes, ...]:
+    if "maps" in arrays:  # as arrays, before there were hundreds of them
+        return tuple(map(layer_png, arrays["maps"]))
+    ends = np.cumsum(arrays["map_bytes"])
+    files = arrays["map_files"].tobytes()
+    if len(files) != (ends[-1] if len(ends) else 0):
+        raise ValueError("the maps are cut short")
+    return tuple(
+        files[end - size : end] for end, size in zip(ends, arrays["map_bytes"], strict=True)
+    )
+
+
+def _damages(arrays: Mapping[str, NDArray[Any]]) -> Damages | None:
+    if "damages" not in arrays:
+        return None
+    return Damages(arrays["damages"], arrays["presence"], arrays["reliability"])

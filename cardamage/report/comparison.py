@@ -2,12 +2,14 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from math import isnan, nan
 from typing import Any
 
 from cardamage.evaluation.intervals import paired_differences
 from cardamage.evaluation.metrics import HEADLINES, OF_CLASS
 from cardamage.report import figures, wording
+from cardamage.report.gallery import gallery_of_runs
 from cardamage.report.load import RunResults
 from cardamage.report.notices import Notice, comparison_notices, is_usable, run_notices
 from cardamage.report.page import Report, render
@@ -49,6 +51,7 @@ def comparison_report(runs: Sequence[RunResults], notes: Sequence[Notice] = ()) 
     is_fair = all(notice.level != "warning" for notice in notices)
     rivals, unpaired = _rivals(runs, labels, leader)
     names, differing = differing_keys(runs)
+    alike = [tested_alike(runs[leader], results) for results in runs]
     context = {
         "title": f"Comparison of {', '.join(labels)}",
         "labels": labels,
@@ -83,6 +86,9 @@ def comparison_report(runs: Sequence[RunResults], notes: Sequence[Notice] = ()) 
         ],
         "classes": _class_lines(runs),
         "pictures": pictures,
+        "gallery": gallery_of_runs(
+            list(compress(runs, alike)), list(compress(labels, alike)), sum(alike[:leader])
+        ),
         "rivals": rivals,
         "unpaired": unpaired,
         "images": runs[leader].images,
@@ -134,7 +140,7 @@ def differing_keys(runs: Sequence[RunResults]) -> tuple[list[str], list[list[str
         Dotted keys, and for each key what each run has there, a dash where it has no such key.
     """
     configs = [
-        _flat(results.experiment.model_dump(mode="json", exclude={"name"})) for results in runs
+        flat(results.experiment.model_dump(mode="json", exclude={"name"})) for results in runs
     ]
     keys = dict.fromkeys(key for config in configs for key in config)
     table = {key: [config.get(key, wording.UNDEFINED) for config in configs] for key in keys}
@@ -142,16 +148,17 @@ def differing_keys(runs: Sequence[RunResults]) -> tuple[list[str], list[list[str
     return list(differing), list(differing.values())
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The settings of a config, as texts by dotted key."""
+    found: dict[str, str] = {}
     for key, value in values.items():
         if value is None:  # left out, such as continue_from
             continue
         if isinstance(value, dict) and value and f"{prefix}{key}" != "data.classes":
-            flat.update(_flat(value, f"{prefix}{key}."))
+            found.update(flat(value, f"{prefix}{key}."))
         else:
-            flat[f"{prefix}{key}"] = str(value)
-    return flat
+            found[f"{prefix}{key}"] = str(value)
+    return found
 
 
 def _words(results: RunResults) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from cardamage.evaluation.results import TestResult
 from cardamage.report.load import RunResults
 from cardamage.report.plots import (
     INK,
@@ -17,6 +18,7 @@ from cardamage.report.plots import (
     label_ends,
     line,
     mark_best,
+    render_matrix,
     render_plots,
     ring,
 )
@@ -72,6 +74,14 @@ def tests(results: RunResults, *, wide: bool) -> bytes:
         label_ends(axes, [("test", TEST, values)])
 
     return render_plots(results.experiment.test.select_by, draw, wide=wide, labels=["test"])
+
+
+def confusion(result: TestResult) -> bytes:
+    """The confusion matrix as PNG: shares of the true class as shades, and pixels as numbers."""
+    total = result.counts.sum(axis=0, dtype=np.int64)
+    pixels = total.sum(axis=1, keepdims=True)
+    shares = np.divide(total, pixels, out=np.full(total.shape, np.nan), where=pixels > 0)
+    return render_matrix(shares, total, [shortened(name, 18) for name in result.class_names])
 
 
 def compared_curves(

@@ -1,4 +1,4 @@
-"""Writing a report: one page that works offline, its figures as PNG, and a summary in Markdown.
+"""Writing a report: a page that works offline, its figures as PNG, tables as CSV, and a summary.
 
 Everything is rendered in memory first; the page itself is published last, so a folder with an
 ``index.html`` holds a whole report.
@@ -7,6 +7,7 @@ Everything is rendered in memory first; the page itself is published last, so a 
 import base64
 import hashlib
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from cardamage.evaluation import intervals as statistics
 from cardamage.report import wording
 from cardamage.report.pictures import jpeg
 from cardamage.runs.stages import now
+from cardamage.runs.tables import Row, write_table
 from cardamage.system.files import write_bytes, write_text
 from cardamage.version import __version__
 
@@ -37,41 +39,30 @@ class Report:
 
     Attributes:
         figures: PNG files by name, without suffix.
+        tables: CSV files by name, without suffix; a table without rows is not written.
     """
 
     page: str
     summary: str
     figures: dict[str, bytes]
+    tables: dict[str, Sequence[Row]]
 
 
-def render(kind: str, context: dict[str, Any], figures: dict[str, bytes]) -> Report:
+def render(
+    kind: str,
+    context: dict[str, Any],
+    figures: dict[str, bytes],
+    tables: dict[str, Sequence[Row]] | None = None,
+) -> Report:
     """Fill the templates of one kind of report.
 
     Args:
         kind: ``run`` or ``comparison``.
         figures: PNG files to lie beside the page, by name without suffix.
+        tables: CSV files, likewise.
     """
-    html = Environment(
-        loader=_TEMPLATES,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html.filters.update(
-        _FILTERS,
-        data_uri=lambda png: _data_uri(png, "image/png"),
-        jpeg_uri=lambda image: _data_uri(jpeg(image), "image/jpeg"),
-    )
-    script = _TEMPLATES.get_source(html, "page.js")[0]
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = html.get_template(f"{kind}.html").render(
-        **_shared(),
-        **context,
-        script=Markup(script),  # noqa: S704 - our own file
-        script_hash=digest,
-    )
-    return Report(page, render_markdown(f"{kind}.md", context), figures)
+    page = render_page(kind, context)
+    return Report(page, render_markdown(f"{kind}.md", context), figures, tables or {})
 
 
 def render_markdown(template: str, context: dict[str, Any]) -> str:
@@ -88,6 +79,28 @@ def render_markdown(template: str, context: dict[str, Any]) -> str:
     return markdown.get_template(template).render(**_shared(), **context)
 
 
+def render_page(kind: str, context: dict[str, Any]) -> str:
+    """Fill the template of one kind of page: as :func:`render`, or ``index``."""
+    html = Environment(
+        loader=_TEMPLATES,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html.filters.update(_FILTERS)
+    html.globals["definitions"] = wording.DEFINITIONS
+    scripts = ("page.js", "index.js" if kind == "index" else "gallery.js")
+    script = "".join(_TEMPLATES.get_source(html, name)[0] for name in scripts)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return html.get_template(f"{kind}.html").render(
+        **_shared(),
+        **context,
+        script=Markup(script),  # noqa: S704 - our own file
+        script_hash=digest,
+    )
+
+
 def publish(report: Report, folder: Path) -> Path:
     """Write a report; returns the path of its page.
 
@@ -98,6 +111,9 @@ def publish(report: Report, folder: Path) -> Path:
     try:
         for name, content in report.figures.items():
             write_bytes(folder / f"{name}.png", content)
+        for name, rows in report.tables.items():
+            if rows:
+                write_table(folder / f"{name}.csv", rows)
         write_text(folder / "summary.md", report.summary)
         write_text(page, report.page)
     except CLOSED as error:
@@ -132,3 +148,14 @@ def _shared() -> dict[str, Any]:
 
 def _data_uri(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+_FILTERS: dict[str, Callable[..., str]] = {
+    "score": wording.score,
+    "signed": wording.signed,
+    "percent": wording.percent,
+    "interval": wording.interval,
+    "duration": wording.duration,
+    "data_uri": lambda png: _data_uri(png, "image/png"),
+    "jpeg_uri": lambda image: _data_uri(jpeg(image), "image/jpeg"),
+}

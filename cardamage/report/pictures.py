@@ -16,6 +16,9 @@ from cardamage.evaluation.metrics import scores_per_image
 from cardamage.report.load import RunResults
 from cardamage.report.wording import score
 
+MAX_PICTURES = 6
+"""Images that are shown without the page's script, and on paper."""
+
 MAX_SHOWN = 6
 """Pictures of more checkpoints than this are no longer side by side, and make a page heavy."""
 
@@ -57,7 +60,9 @@ class Picture:
 
 
 def test_pictures(results: RunResults) -> list[Picture]:
-    """The test images whose predicted maps were kept; none where the tested shards are not here.
+    """Up to :data:`MAX_PICTURES` test images whose maps were kept, spread evenly over them.
+
+    None where the tested shards are not here.
 
     Raises:
         DataError: a shard is damaged.
@@ -68,8 +73,12 @@ def test_pictures(results: RunResults) -> list[Picture]:
         return []
     each = scores_per_image(result.counts, result.loss)
     pictures = []
+    kept = list(zip(result.map_samples.tolist(), result.maps, strict=True))
+    if len(kept) > MAX_PICTURES:
+        kept = [kept[i] for i in np.linspace(0, len(kept) - 1, MAX_PICTURES).round().astype(int)]
     with ShardReader(results.shards, results.experiment.test.split) as reader:
-        for number, predicted in zip(result.map_samples.tolist(), result.maps, strict=True):
+        for number, png in kept:
+            predicted = np.asarray(Image.open(io.BytesIO(png)))
             if not 0 <= number < len(reader) or predicted.shape != reader.image_size:
                 raise RunError(
                     f"the kept maps of epoch {results.best} do not fit the shards in "
@@ -92,6 +101,20 @@ def test_pictures(results: RunResults) -> list[Picture]:
                 )
             )
     return pictures
+
+
+def file_names(results: RunResults) -> list[str]:
+    """The name of each test image's file; its key where the tested shards are not here.
+
+    Raises:
+        DataError: a shard is damaged.
+    """
+    result, manifest = results.result, results.manifest
+    keys: list[str] = result.keys.tolist()
+    if results.shards is None or manifest is None or manifest.fingerprint != result.fingerprint:
+        return keys
+    with ShardReader(results.shards, results.experiment.test.split) as reader:
+        return [str(reader.info(number).get("file_name", key)) for number, key in enumerate(keys)]
 
 
 def jpeg(image: NDArray[np.uint8]) -> bytes:

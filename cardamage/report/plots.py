@@ -102,6 +102,41 @@ def render_plots(
     return stream.getvalue()
 
 
+def render_matrix(
+    shares: NDArray[np.float64], counts: NDArray[np.int64], names: Sequence[str]
+) -> bytes:
+    """A confusion matrix of C classes: shares (C, C) as shades, with counts below them."""
+    side_in = max(2.2, 0.85 * len(names))
+    margin_in = max(0.9, _width_in(names) + 0.3)
+    width_in, height_in = side_in + margin_in + 0.2, side_in + margin_in + 0.3
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # drawn as boxes
+        figure = Figure(figsize=(width_in, height_in))
+        left, bottom = margin_in / width_in, margin_in / height_in
+        axes = figure.add_axes((left, bottom, side_in / width_in, side_in / height_in))
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        axes.grid(visible=False)
+        for row, column in np.ndindex(shares.shape):
+            if np.isnan(shares[row, column]):
+                continue
+            axes.text(
+                column,
+                row,
+                f"{100 * shares[row, column]:.1f} %\n{counts[row, column]:,}",
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color="white" if shares[row, column] > 0.55 else INK,
+            )
+        axes.set_yticks(range(len(names)), names)
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("truth")
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
+    return stream.getvalue()
+
+
 def _width_in(texts: Sequence[str]) -> float:
     """About how wide the longest of some small labels is, in inches."""
     return 0.075 * max((len(text) for text in texts), default=0)

@@ -1,6 +1,7 @@
 """The report of one run."""
 
 import shlex
+from collections.abc import Sequence
 from datetime import datetime
 from math import nan
 from pathlib import Path, PurePath
@@ -12,16 +13,24 @@ from cardamage.config.recipe import ConstantSchedule, SegNet, SmpModel
 from cardamage.errors import counted
 from cardamage.evaluation.metrics import HEADLINES, OF_CLASS
 from cardamage.labels import colour
-from cardamage.report import panels, wording
+from cardamage.report import figures, panels, wording
+from cardamage.report.damages import damage_section, damage_table
+from cardamage.report.gallery import confusion_table, gallery_of_run, image_table
 from cardamage.report.load import RunResults
 from cardamage.report.notices import is_usable, run_notices
 from cardamage.report.page import Report, render
 from cardamage.report.panels import illustrate
-from cardamage.report.pictures import ComparedPicture, contact_sheet_png, test_pictures
+from cardamage.report.pictures import (
+    ComparedPicture,
+    contact_sheet_png,
+    file_names,
+    test_pictures,
+)
 from cardamage.report.plots import drawn_scores
 from cardamage.runs.attempts import cost
 from cardamage.runs.checkpoints import rule
 from cardamage.runs.stages import StageRecord
+from cardamage.runs.tables import Row
 
 
 def run_report(results: RunResults) -> Report:
@@ -46,6 +55,7 @@ def run_report(results: RunResults) -> Report:
             ["prediction"],
             results.result.class_names,
         )
+    files["confusion"] = figures.confusion(results.result)
     run = shlex.quote(str(results.run.root))
     estimates = results.intervals[best]
     context = {
@@ -77,10 +87,18 @@ def run_report(results: RunResults) -> Report:
         "rows": _epoch_rows(results),
         "class_rows": class_rows(results),
         "confusion": _confusion(results),
+        "damages": damage_section(results.result),
+        "agreement": results.manifest and results.manifest.label_agreement,
+        "gallery": gallery_of_run(results),
         "pictures": pictures,
         "provenance": _provenance(results),
     }
-    return render("run", context, files)
+    tables: dict[str, Sequence[Row]] = {
+        "images": image_table(results.result, file_names(results)),
+        "damages": damage_table(results.result),
+        "confusion": confusion_table(results.result),
+    }
+    return render("run", context, files, tables)
 
 
 def facts(results: RunResults) -> list[tuple[str, str]]:
@@ -192,12 +210,15 @@ def class_rows(results: RunResults) -> list[dict[str, Any]]:
 
 
 def _confusion(results: RunResults) -> list[dict[str, Any]]:
-    """Each true class, and which share of its pixels was predicted as each class."""
+    """Each true class, and its pixels by predicted class: counts, and shares by row and column."""
     total = results.result.counts.sum(axis=0).astype(np.float64)
-    pixels = total.sum(axis=1, keepdims=True)
-    shares = np.divide(total, pixels, out=np.full_like(total, nan), where=pixels > 0)
+    by_row, by_column = (
+        np.divide(total, sums, out=np.full_like(total, nan), where=sums > 0)
+        for sums in (total.sum(axis=1, keepdims=True), total.sum(axis=0, keepdims=True))
+    )
+    cells = np.stack([by_row, by_column, total], axis=-1).tolist()
     names = results.result.class_names
-    return [{"name": n, "shares": row} for n, row in zip(names, shares.tolist(), strict=True)]
+    return [{"name": name, "cells": row} for name, row in zip(names, cells, strict=True)]
 
 
 def _stage(results: RunResults, record: StageRecord) -> tuple[str, str, str]:

@@ -12,6 +12,25 @@ _TITLES = {
     "mdice": "Mean Dice",
     "miou": "Mean IoU",
 }
+DEFINITIONS = {
+    "loss": "Mean over images of each image's loss; lower is better",
+    "dice": "2TP / (2TP + FP + FN) of any foreground in each image, then the mean over images",
+    "iou": "TP / (TP + FP + FN) of any foreground in each image, then the mean over images",
+    "accuracy": "Share of all pixels whose class is exactly right, background included",
+    "dice_fg": "Dice of any foreground, from pixels summed over the split",
+    "iou_fg": "IoU of any foreground, from pixels summed over the split",
+    "mdice": "Mean over the classes of their Dice, from pixels summed over the split",
+    "miou": "Mean over the classes of their IoU, from pixels summed over the split",
+    "precision": "Of the pixels predicted as the class, the share that is",
+    "recall": "Of the pixels of the class, the share that is found",
+    "share of pixels": "Of all pixels of the split, the share whose true class it is",
+    "damages found": "Damages that predictions of their class cover to a quarter or more",
+    "marks that are false": "Marks of which less than a quarter lies on damage of their class",
+    "damaged photos noticed": "Sensitivity: photos with damage in which the model is sure of some",
+    "sound photos left alone": "Specificity: photos without damage in which it is sure of none",
+}
+"""What a number is, shown where a pointer rests on its name."""
+
 UNDEFINED = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 

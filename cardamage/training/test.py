@@ -163,6 +163,7 @@ def test(
                 batch_size=experiment.evaluation_batch_size,
                 workers=experiment.data.workers,
                 map_samples=map_samples,
+                damages=True,
                 after_batch=watchdog.pet,
             )
             progress.advance(len(reader), epoch=epoch)
@@ -177,6 +178,7 @@ def test(
                 map_samples=np.array(map_samples, dtype=np.int64),
                 maps=outcome.maps,
                 flip=experiment.test.flip,
+                damages=outcome.damages,
             )
             if is_main:
                 write_result(run.test_counts(split, epoch), result)

@@ -195,7 +195,9 @@ def test_one_checkpoint_tested_by_one_and_two_processes_has_the_same_counts(toy)
     for epoch, expected in alone.items():
         found = read_result(run.test_counts("valid", epoch))
         assert np.array_equal(found.counts, expected.counts)
-        assert np.array_equal(found.maps, expected.maps)
+        assert found.maps == expected.maps
+        assert np.array_equal(found.damages.counts, expected.damages.counts)
+        assert np.array_equal(found.damages.reliability, expected.damages.reliability)
         assert found.keys.tolist() == expected.keys.tolist()
     assert run.test_table("valid").read_text() == table
     # Validation while training, on two processes, is the same evaluation of the same weights.

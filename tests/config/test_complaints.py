@@ -188,7 +188,7 @@ def refusal(*overrides: str) -> str:
         ("data.subset=1.5", "data.subset: must be less than or equal to 1; it is 1.5"),
         ("data.workers=-1", None),
         ("data.synthetic.images=7", None),
-        ("test.overlays=65", None),
+        ("test.overlays=5001", None),
         ('data.source=""', 'data.source: must have at least 1 character; it is ""'),
         ("data.classes=[]", None),
         (

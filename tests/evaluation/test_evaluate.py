@@ -1,10 +1,14 @@
+import io
+
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from torch import nn
 
 from cardamage.data.shards.reader import ShardReader
+from cardamage.evaluation.damages import count_damages
 from cardamage.evaluation.evaluate import evaluate
 from cardamage.models.inputs import IMAGENET_MEAN, IMAGENET_STD, normalise
 from cardamage.runs.paths import RunPaths
@@ -57,10 +61,12 @@ def test_every_sample_is_seen_once_whatever_the_batch(split, batch_size, workers
         batch_size=batch_size,
         workers=workers,
         map_samples=[0, len(split) - 1],
+        damages=True,
     )
     assert model.training
     assert model.norm.num_batches_tracked.item() == 0  # evaluated in evaluation mode
-    assert outcome.maps.shape == (2, *split.image_size)
+    maps = [np.asarray(Image.open(io.BytesIO(png))) for png in outcome.maps]
+    assert [each.shape for each in maps] == [split.image_size] * 2
     for number in range(len(split)):
         sample = split.read(number)
         red = (sample.image[..., 0] / 255 - IMAGENET_MEAN[0]) / IMAGENET_STD[0]
@@ -68,6 +74,11 @@ def test_every_sample_is_seen_once_whatever_the_batch(split, batch_size, workers
         expected = np.zeros((classes, classes), dtype=np.int64)
         np.add.at(expected, (sample.mask, predicted), 1)
         assert np.array_equal(outcome.counts[number], expected)
+        damages = count_damages(sample.mask, predicted.astype(np.uint8), classes)
+        assert np.array_equal(outcome.damages.counts[number], damages)
+        foreground = (np.exp(red) + classes - 2) / (np.exp(red) + classes - 1)
+        assert outcome.damages.presence[number] == pytest.approx(foreground.max(), rel=1e-5)
     last = split.read(len(split) - 1)
     red = (last.image[..., 0] / 255 - IMAGENET_MEAN[0]) / IMAGENET_STD[0]
-    assert np.array_equal(outcome.maps[1], red > 0)
+    assert np.array_equal(maps[1], red > 0)
+    assert outcome.damages.reliability[:, 0].sum() == len(split) * red.size

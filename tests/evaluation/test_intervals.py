@@ -21,7 +21,7 @@ def result_of(counts, loss=None, fingerprint="f") -> TestResult:
         counts=counts,
         loss=np.arange(len(counts), dtype=np.float64) if loss is None else np.asarray(loss),
         map_samples=np.zeros(0, np.int64),
-        maps=np.zeros((0, 1, 1), np.uint8),
+        maps=(),
     )
 
 

@@ -1,12 +1,17 @@
 """Per-image test results: whole round trips, and damage said in one line."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from cardamage.data.drawing import layer_png
 from cardamage.errors import RunError
+from cardamage.evaluation.damages import Damages
 from cardamage.evaluation.results import TestResult, read_result, write_result
+from cardamage.labels import colour
 
 
 @pytest.fixture
@@ -20,7 +25,12 @@ def result():
         counts=np.arange(18, dtype=np.int64).reshape(2, 3, 3) * 2**40,
         loss=np.array([0.1 + 0.2, 1e-300]),
         map_samples=np.array([1], dtype=np.int64),
-        maps=np.full((1, 4, 5), 255, dtype=np.uint8),
+        maps=(layer_png(np.full((4, 5), 255, dtype=np.uint8)),),
+        damages=Damages(
+            counts=np.arange(72, dtype=np.int32).reshape(2, 3, 3, 4),
+            presence=np.array([0.1, 1], np.float32),
+            reliability=np.arange(60, dtype=np.int64).reshape(20, 3),
+        ),
     )
 
 
@@ -28,8 +38,13 @@ def test_a_result_comes_back_to_the_last_bit(tmp_path, result):
     path = tmp_path / "test" / "epoch-0003.npz"
     write_result(path, result)
     found = read_result(path)
-    for field in dataclasses.fields(TestResult):
-        before, after = getattr(result, field.name), getattr(found, field.name)
+    pairs = [
+        (getattr(before, field.name), getattr(after, field.name))
+        for before, after in ((result, found), (result.damages, found.damages))
+        for field in dataclasses.fields(before)
+        if field.name != "damages"
+    ]
+    for before, after in pairs:
         if isinstance(before, np.ndarray):
             np.testing.assert_array_equal(after, before)
             assert after.dtype == before.dtype
@@ -39,10 +54,32 @@ def test_a_result_comes_back_to_the_last_bit(tmp_path, result):
 
 
 def test_a_result_without_maps_comes_back(tmp_path, result):
-    none = np.zeros((0, 4, 5), np.uint8)
-    bare = dataclasses.replace(result, map_samples=np.zeros(0, np.int64), maps=none)
+    bare = dataclasses.replace(result, map_samples=np.zeros(0, np.int64), maps=())
     write_result(tmp_path / "bare.npz", bare)
-    assert read_result(tmp_path / "bare.npz").maps.shape == (0, 4, 5)
+    assert read_result(tmp_path / "bare.npz").maps == ()
+
+
+def test_results_of_before_damages_were_counted_are_read(tmp_path, result):
+    ids = np.array([[[0, 1], [2, 0]]], np.uint8)
+    fields = {
+        field.name: getattr(result, field.name)
+        for field in dataclasses.fields(TestResult)
+        if field.name not in ("damages", "maps", "flip")
+    }
+    np.savez_compressed(tmp_path / "old.npz", maps=ids, **fields)
+    found = read_result(tmp_path / "old.npz")
+    assert (found.damages, found.flip) == (None, False)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(found.maps[0]))), ids[0])
+
+
+def test_maps_are_small_and_show_only_what_is_predicted():
+    ids = np.zeros((240, 240), np.uint8)
+    ids[50:90, 60:200] = 3
+    png = layer_png(ids)
+    assert len(png) < 1000
+    shown = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
+    assert np.array_equal(shown[..., 3] > 0, ids > 0)
+    assert shown[60, 70].tolist() == [*colour(3), 255]
 
 
 def test_nothing_stays_beside_a_written_result(tmp_path, result):

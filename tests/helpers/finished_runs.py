@@ -10,7 +10,9 @@ from PIL import Image, ImageDraw
 from safetensors.numpy import save_file
 
 from cardamage.config import loading
+from cardamage.data.drawing import layer_png
 from cardamage.data.shards import manifest, tar
+from cardamage.evaluation.damages import BINS, UNIT, Damages, count_damages
 from cardamage.evaluation.metrics import scores
 from cardamage.evaluation.results import TestResult, write_result
 from cardamage.labels import BACKGROUND
@@ -182,7 +184,8 @@ def make_run(
             counts=counts,
             loss=loss,
             map_samples=kept,
-            maps=np.stack(maps)[kept],
+            maps=tuple(layer_png(maps[number]) for number in kept),
+            damages=_damages(masks, maps, len(names), generator),
         )
         write_result(run.test_counts(experiment.test.split, epoch), result)
         test_rows.append(
@@ -230,6 +233,20 @@ def make_run(
         )
         write_stage(run, record)
     return run
+
+
+def _damages(masks, maps, classes, generator):
+    reliability = np.zeros((BINS, 3), np.int64)
+    middles = (np.arange(BINS) + 0.5) / BINS
+    reliability[:, 0] = generator.integers(1, 1000, BINS)
+    reliability[:, 1] = reliability[:, 0] * middles**2  # more sure than right
+    reliability[:, 2] = reliability[:, 0] * middles * UNIT
+    sure = np.where([each.any() for each in maps], 0.5, 0.0)
+    return Damages(
+        counts=np.stack([count_damages(m, p, classes) for m, p in zip(masks, maps, strict=True)]),
+        presence=(sure + generator.random(len(masks)) / 2).astype(np.float32),
+        reliability=reliability,
+    )
 
 
 def _map(mask, quality, seed, finds_nothing):

@@ -226,7 +226,7 @@ def test_names_of_runs_are_shown_and_never_run(tmp_path):
 
     page = Page(rendered.page)
 
-    assert len(page.all("script")) == 1
+    assert [attrs.get("type") for attrs in page.all("script")] == ["application/json", None]
     assert all(not name.startswith("on") for _, attrs in page.tags for name in attrs)
     assert all(attrs["src"].startswith("data:") for attrs in page.all("img"))
     assert name in page.text

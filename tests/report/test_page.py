@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from cardamage.config import loading
+from cardamage.data.drawing import layer_png
 from cardamage.errors import RunError
 from cardamage.report import panels
 from cardamage.report.load import load_run
@@ -128,10 +129,14 @@ def test_the_figures_lie_beside_the_page_as_png(report, tmp_path):
     published = publish(report, tmp_path / "report")
 
     assert published == tmp_path / "report" / "index.html"
-    drawn = {f"{name}.png" for name in ("pictures", *(panel.name for panel in panels.RUN))}
+    names = ("pictures", "confusion", *(panel.name for panel in panels.RUN))
+    drawn = {f"{name}.png" for name in names}
     assert {path.name for path in published.parent.iterdir()} == {
         "index.html",
         "summary.md",
+        "confusion.csv",
+        "damages.csv",
+        "images.csv",
         *drawn,
     }
     for path in published.parent.glob("*.png"):
@@ -167,8 +172,9 @@ def test_names_are_shown_and_never_run(tmp_path):
     rendered = run_report(load_run(run, loading.load(run.config)))
     page = Page(rendered.page)
 
-    assert len(page.all("script")) == 1
-    assert len(page.all("b")) == len(page.all("figure")) - len(panels.RUN) + 3  # names, stages
+    assert [attrs.get("type") for attrs in page.all("script")] == ["application/json", None]
+    pictures = [a for a in page.all("figure") if a.get("class") == "picture"]
+    assert len(page.all("b")) == len(pictures) + 3  # names, stages
     assert all(not name.startswith("on") for _, attrs in page.tags for name in attrs)
     assert NASTY in page.text
     assert '"><img src=x onerror=alert(0)>.jpg' in page.text
@@ -219,7 +225,8 @@ def test_names_of_other_alphabets_make_a_report(tmp_path):
 
 
 def test_maps_of_another_size_are_refused(results):
-    result = dataclasses.replace(results.result, maps=results.result.maps[:, :-1])
+    small = layer_png(np.zeros((31, 32), np.uint8))
+    result = dataclasses.replace(results.result, maps=(small,) * len(results.result.maps))
 
     with pytest.raises(RunError, match="do not fit the shards"):
         run_report(dataclasses.replace(results, result=result))

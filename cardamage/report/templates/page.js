@@ -43,3 +43,11 @@ for (const block of document.querySelectorAll(".command")) {
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   });
 }
+const tellScrolling = () => {
+  for (const box of document.querySelectorAll(".scroll")) {
+    box.classList.toggle("wide", box.scrollWidth > box.clientWidth + 1);
+  }
+};
+addEventListener("resize", tellScrolling);
+const tables = new ResizeObserver(tellScrolling); // some are filled later
+for (const table of document.querySelectorAll(".scroll > table")) tables.observe(table);
