@@ -25,12 +25,6 @@ from cardamage.system.files import write_bytes, write_text
 from cardamage.version import __version__
 
 _TEMPLATES = PackageLoader("cardamage.report", "templates")
-_FILTERS = {
-    "score": wording.score,
-    "signed": wording.signed,
-    "percent": wording.percent,
-    "interval": wording.interval,
-}
 
 
 @dataclass(frozen=True)
