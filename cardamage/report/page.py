@@ -7,6 +7,7 @@ Everything is rendered in memory first; the page itself is published last, so a 
 import base64
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,11 @@ def render(kind: str, context: dict[str, Any], figures: dict[str, bytes]) -> Rep
         signed=wording.signed,
         percent=wording.percent,
         interval=wording.interval,
+        duration=_unless_unknown(wording.duration),
+        bytes=_unless_unknown(wording.bytes_of),
+        rate=_unless_unknown("{:.1f}".format),
+        thousands=_unless_unknown("{:,}".format),
+        p_value=wording.p_value,
         data_uri=lambda png: _data_uri(png, "image/png"),
         jpeg_uri=lambda image: _data_uri(jpeg(image), "image/jpeg"),
     )
@@ -83,8 +89,21 @@ def render(kind: str, context: dict[str, Any], figures: dict[str, bytes]) -> Rep
         script=Markup(script),  # noqa: S704 - our own file
         script_hash=digest,
     )
+    page = page.replace("<!--contents-->", _contents(page))
     summary = markdown.get_template(f"{kind}.md").render(**shared, **context)
     return Report(page, summary, figures)
+
+
+def _unless_unknown(write: Callable[[Any], str]) -> Callable[[Any], str]:
+    """The same, and a dash for None."""
+    return lambda value: wording.UNDEFINED if value is None else write(value)
+
+
+def _contents(page: str) -> str:
+    """Links to the headed sections of a page; their text is escaped already."""
+    headings = re.findall(r'<h2 id="(\w+)">(.*?)</h2>', page)[1:]  # behind the answer
+    items = "".join(f'<li><a href="#{place}">{text}</a></li>' for place, text in headings)
+    return f'<nav class="contents" aria-label="Contents"><ul>{items}</ul></nav>'
 
 
 def publish(report: Report, folder: Path) -> Path:
