@@ -103,9 +103,8 @@ def _certainty(results: RunResults) -> list[str]:
     estimate = results.intervals[results.best][select_by]
     said = [
         (
-            f"{title(select_by)} {score(estimate.value)}, between "
-            f"{interval(estimate.low, estimate.high)} for other photos like these {results.images} "
-            f"(95 % interval)."
+            f"{title(select_by)} {score(estimate.value)}, 95 % interval "
+            f"{interval(estimate.low, estimate.high)} for other photos like these {results.images}."
         )
     ]
     if found := most_influential(results, select_by):
@@ -129,8 +128,8 @@ def _alike(results: RunResults) -> str:
         said = f"{number} {listed(alike)} cannot be told from it ({paired})."
     if split != "valid":
         said += (
-            " Each photo's counts on the validation split are not kept; `cardamage test "
-            f"{shlex.quote(str(results.run.root))} test.split=valid` makes them."
+            " What each validation photo scores is not kept; this adds it: cardamage test "
+            f"{shlex.quote(str(results.run.root))} test.split=valid"
         )
     return said
 
@@ -164,8 +163,8 @@ def what_to_try(results: RunResults) -> str:
     """Where to begin with a model that is no better than a constant answer."""
     experiment, steps = results.experiment, []
     steps.append(
-        f"look at the labels (`cardamage preview {shlex.quote(experiment.data.source)} --out DIR`, "
-        f"`cardamage audit`)"
+        f"look at the labels (cardamage preview {shlex.quote(experiment.data.source)} --out DIR; "
+        f"cardamage audit)"
     )
     if results.best == results.epochs[-1]:
         steps.append(f"train longer (train.epochs={2 * results.epochs[-1]})")
@@ -203,8 +202,8 @@ def _choosing(results: RunResults) -> list[tuple[str, str]]:
         else f"Epoch {epoch} scores best there. A report that chose it for that would promise "
         f"{score(excess)} too much."
     )
-    points = [("Other rules", f"{text[0].upper()}{text[1:]}.")]
-    if results.experiment.test.split == "test":
+    points = [("Other rules", f"{text}.")]
+    if results.experiment.test.split == "test" and not isnan(excess):
         points.append(("Choosing on test", promise))
     return points
 

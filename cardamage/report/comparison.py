@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from math import isnan, nan
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -188,13 +188,14 @@ def _grid(groups: Sequence[Group], select_by: str, leader: int | None) -> dict[s
     if grid is None:
         return None
     values = [group.validation(select_by) for group in groups]
-    defined = [value for value in values if not isnan(value)]
+    defined = [value for value in values if isfinite(value)]
     low, high = min(defined, default=0.0), max(defined, default=1.0)
 
     def cell(number: int | None) -> dict[str, Any] | None:
         if number is None:
             return None
-        share = (values[number] - low) / (high - low) if high > low else 0.5
+        value = values[number] if isfinite(values[number]) else low
+        share = (value - low) / (high - low) if high > low else 0.5
         return {
             "value": values[number],
             "spread": groups[number].spread(select_by),

@@ -169,8 +169,8 @@ def _certainty(
         found = interval(sampled, select_by)
         unit = f"{images} photos and {repeats} runs" if repeats > 1 else f"{images} photos"
         said.append(
-            f"{title(select_by)} {score(found.value)}, between "
-            f"{interval_words(found.low, found.high)} (95 % interval over {unit})."
+            f"{title(select_by)} {score(found.value)}, 95 % interval "
+            f"{interval_words(found.low, found.high)} over {unit}."
         )
     paired = "by the same photos" + (" and the runs of each" if repeats > 1 else "")
     if len(rivals) > 1:

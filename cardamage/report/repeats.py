@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan, nan
+from math import isfinite, isnan, nan
 from statistics import fmean, stdev
 from typing import Any
 
@@ -88,7 +88,8 @@ def group_runs(runs: Sequence[RunResults], labels: Sequence[str]) -> list[Group]
     gathered: dict[object, list[int]] = {}
     for number, config in enumerate(configs):
         setting = frozenset(item for item in config.items() if item[0] not in REPEATED)
-        gathered.setdefault(number if is_picked else setting, []).append(number)
+        again = configs[:number].count(config)  # the same run twice is no repeat
+        gathered.setdefault(number if is_picked else (setting, again), []).append(number)
     firsts = [configs[numbers[0]] for numbers in gathered.values()]
     keys = [key for key in differing(firsts) if key not in REPEATED]
     return [
@@ -161,7 +162,7 @@ def _label(labels: Sequence[str], config: Mapping[str, str], keys: Sequence[str]
 
 
 def _spread(values: Sequence[float]) -> float:
-    return stdev(values) if len(values) > 1 and not any(map(isnan, values)) else nan
+    return stdev(values) if len(values) > 1 and all(map(isfinite, values)) else nan
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

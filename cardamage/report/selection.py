@@ -64,7 +64,7 @@ def alike_epochs(results: RunResults) -> list[int]:
     column, course = results.experiment.test.select_by, results.course.epochs
     others = [epoch for epoch in course if epoch != results.best]
     found = [p_value(difference(course[results.best], course[epoch]), column) for epoch in others]
-    return [e for e, p in zip(others, holm(found), strict=True) if not p < ALPHA]
+    return [e for e, p in zip(others, holm(found), strict=True) if p >= ALPHA]
 
 
 def promised_too_much(results: RunResults) -> tuple[int, float]:

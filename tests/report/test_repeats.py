@@ -126,6 +126,12 @@ def test_named_checkpoints_stand_for_themselves(base):
     assert len(groups_of([base.at(1), base.at(2)])) == 2
 
 
+def test_the_same_seed_again_is_no_repeat(base):
+    runs = [base, variant(base, "copy"), variant(base, "b", seed=1)]
+
+    assert [group.numbers for group in groups_of(runs)] == [(0, 2), (1,)]
+
+
 def test_a_sweep_over_two_keys_is_a_grid_in_the_order_of_its_values(base):
     runs = [
         variant(base, f"{lr}-{size}-{seed}", optim__lr=lr, train__batch_size=size, seed=seed)
