@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+import torch
 from torch import Tensor
 
 from cardamage.config.experiment import Experiment, KeepEvery
@@ -81,8 +83,16 @@ def announce_epoch(experiment: Experiment, events: EventLog, row: Row, speed: Sp
         epoch=row["epoch"],
         epochs=experiment.train.epochs,
         **{key: round(value, 6) for key, value in asdict(speed).items()},
+        peak_memory_bytes=peak_memory(),
         **shown,
     )
+
+
+def peak_memory() -> int:
+    """The most memory this process has held so far, in bytes: of its GPU, else of the machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in kB
 
 
 @dataclass(frozen=True)
