@@ -159,4 +159,4 @@ def test_all_of_it_runs_at_toy_size(program: Program, monkeypatch: pytest.Monkey
     assert not any("pictures.png" in text for text in tables)
     assert all("## Each class" in text for text in tables)
     figures = {path.name for path in Path("docs").rglob("*.png")}
-    assert figures == {"scores.png", "validation.png", "tests.png"}
+    assert figures == {"scores.png", "costs.png", "validation.png", "tests.png"}

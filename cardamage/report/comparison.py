@@ -1,20 +1,26 @@
 """The report that compares several runs."""
 
-import shlex
-from collections.abc import Mapping, Sequence
+import hashlib
+import os
+import re
+from collections.abc import Sequence
 from itertools import compress
-from math import isnan, nan
+from math import isfinite, nan
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from cardamage.evaluation.intervals import paired_differences
-from cardamage.evaluation.metrics import HEADLINES, OF_CLASS
+from cardamage.evaluation.intervals import Estimate, interval
+from cardamage.evaluation.metrics import OF_CLASS
 from cardamage.report import figures, wording
 from cardamage.report.gallery import gallery_of_runs
+from cardamage.report.lead import Rival, comparison_answer, headline, leading, rivals_of
 from cardamage.report.load import RunResults
-from cardamage.report.notices import Notice, comparison_notices, is_usable, run_notices
+from cardamage.report.notices import Notice, comparison_notices, run_notices
 from cardamage.report.page import Report, render
-from cardamage.report.panels import COMPARISON, SCORES, illustrate
+from cardamage.report.panels import COMPARISON, COSTS, SCORES, illustrate
 from cardamage.report.pictures import compared_pictures, contact_sheet_png, tested_alike
+from cardamage.report.repeats import Group, differing, flat_config, grid_of, group_runs
 from cardamage.report.run import class_rows, continues, model_words, optimiser
 from cardamage.runs.checkpoints import rule
 
@@ -22,12 +28,24 @@ _CHOSEN = "Each run enters with the epoch that is best by its own rule on the va
 _PICKED = "The checkpoints were named; each label ends in its epoch."
 
 
-def comparison_report(runs: Sequence[RunResults], notes: Sequence[Notice] = ()) -> Report:
+def comparison_report(
+    runs: Sequence[RunResults],
+    notes: Sequence[Notice] = (),
+    *,
+    folder: Path | None = None,
+    others: Sequence[tuple[str, str]] = (),
+) -> Report:
     """Render the comparison of several runs, each with its chosen checkpoint.
 
-    Which run leads is decided as the epoch of each run is: by the validation score of the first
-    run's rule, never by the test split. Where a checkpoint was named (:meth:`RunResults.at`), the
-    curves over the epochs are left out: a run may then be there several times.
+    Runs that differ in the seed or the fold alone are repeats of one setting. Which setting leads
+    is decided as the epoch of each run is: by the validation score of the first run's rule, on
+    average over the repeats, never by the test split. Where a checkpoint was named
+    (:meth:`RunResults.at`), the curves over the epochs are left out: a run may then be there
+    several times.
+
+    Args:
+        folder: where the report will lie, for links to those of the runs.
+        others: name and address of further reports of the same study.
 
     Raises:
         DataError: a shard is damaged.
@@ -35,70 +53,76 @@ def comparison_report(runs: Sequence[RunResults], notes: Sequence[Notice] = ()) 
     """
     labels = labels_of(runs)
     select_by = runs[0].experiment.test.select_by
-    leader = leading(runs, select_by)
+    groups = group_runs(runs, labels)
+    leader = leading(groups, select_by)
+    best = groups[leader].numbers[groups[leader].best(select_by)]
     splits = {results.experiment.test.split for results in runs}
     split = splits.pop() if len(splits) == 1 else "tested"
     is_picked = any(results.is_picked for results in runs)
-    illustrations = [
-        illustrate(panel, runs, labels, select_by=select_by, split=split)
-        for panel in (SCORES, *(() if is_picked else COMPARISON))
-    ]
+    has_costs = any(results.cost.seconds for results in runs) and not is_picked
+    panels = (SCORES, *(() if is_picked else COMPARISON), *((COSTS,) if has_costs else ()))
+    drawn = {
+        panel.name: illustrate(panel, runs, labels, select_by=select_by, split=split)
+        for panel in panels
+    }
     pictures = compared_pictures(runs)
-    files = {figure.name: figure.wide for figure in illustrations}
+    files = {name: figure.wide for name, figure in drawn.items()}
     if pictures:
         files["pictures"] = contact_sheet_png(pictures, labels, runs[0].result.class_names)
     notices = [*comparison_notices(runs, labels), *notes]
     is_fair = all(notice.level != "warning" for notice in notices)
-    rivals, unpaired = _rivals(runs, labels, leader)
-    names, differing = differing_keys(runs)
-    alike = [tested_alike(runs[leader], results) for results in runs]
+    rivals, unpaired = rivals_of(groups, leader)
+    columns = runs[leader].columns
+    alike = [tested_alike(runs[best], results) for results in runs]
     context = {
         "title": f"Comparison of {', '.join(labels)}",
         "labels": labels,
         "is_picked": is_picked,
         "entering": _PICKED if is_picked else _CHOSEN,
-        "leader": labels[leader],
-        "leads": "leads" if is_usable(runs[leader]) else "is the best so far, and not usable yet",
+        "leader": groups[leader].label,
+        "headline": headline(groups[leader], rivals, select_by)
+        if is_fair
+        else "These scores do not compare",
+        "answer": comparison_answer(
+            groups, labels, leader, rivals=rivals, unpaired=unpaired, select_by=select_by
+        )
+        if is_fair
+        else None,
         "rule": rule(select_by),
         "select_by": select_by,
         "notices": notices,
-        "is_fair": is_fair,
         "split": split,
-        "best_validation": _validation(runs[leader], select_by),
-        "run_notices": [
-            (label, notice)
-            for label, results in zip(labels, runs, strict=True)
-            for notice in run_notices(results)
-            if notice.level == "warning"
-        ],
-        "columns": list(HEADLINES),
+        "run_notices": grouped_notices(runs, labels),
+        "columns": columns,
         "class_columns": list(OF_CLASS),
+        "groups": _group_rows(groups, columns, select_by, leader if is_fair else None),
+        "has_repeats": len(groups) < len(runs),
+        "grid": _grid(groups, select_by, leader if is_fair else None),
         "rows": [
             {
                 "label": label,
+                "link": _link(results, folder),
                 "colour": figures.run_colour(number),
                 "words": _words(results),
                 "validation": _validation(results, select_by),
-                "estimates": [results.intervals[results.best][column] for column in HEADLINES],
-                "is_leader": is_fair and number == leader,
+                "estimates": [results.intervals[results.best][column] for column in columns],
+                "is_leader": is_fair and number == best,
+                "cost": results.cost,
             }
             for number, (label, results) in enumerate(zip(labels, runs, strict=True))
         ],
         "classes": _class_lines(runs),
         "pictures": pictures,
         "gallery": gallery_of_runs(
-            list(compress(runs, alike)), list(compress(labels, alike)), sum(alike[:leader])
+            list(compress(runs, alike)), list(compress(labels, alike)), sum(alike[:best])
         ),
-        "rivals": rivals,
+        "rivals": [_rival_row(rival, columns) for rival in rivals],
         "unpaired": unpaired,
-        "images": runs[leader].images,
-        "keys": names,
-        "differing": differing,
-        "predict_command": (
-            f"cardamage predict {shlex.quote(str(runs[leader].run.root))} --images PHOTOS "
-            f"--checkpoint {runs[leader].best} --out OUT"
-        ),
-        "illustrations": illustrations,
+        "images": runs[best].images,
+        "differences": differing([flat_config(results) for results in runs]),
+        "origins": differing([_origin(results) for results in runs]),
+        "others": others,
+        "illustrations": drawn,
     }
     return render("comparison", context, files)
 
@@ -118,47 +142,121 @@ def labels_of(runs: Sequence[RunResults]) -> list[str]:
     return labels
 
 
-def leading(runs: Sequence[RunResults], select_by: str) -> int:
-    """Which run is best on its validation split; the first of equals, and never an undefined one.
-
-    Args:
-        select_by: a score; ``loss`` is best when lowest, the others when highest.
-    """
-    sign = 1.0 if select_by == "loss" else -1.0
-
-    def rank(number: int) -> tuple[bool, float]:
-        value = _validation(runs[number], select_by)
-        return isnan(value), 0.0 if isnan(value) else sign * value
-
-    return min(range(len(runs)), key=rank)
-
-
-def differing_keys(runs: Sequence[RunResults]) -> tuple[list[str], list[list[str]]]:
-    """The keys of the configs that are not equal in all runs.
+def grouped_notices(
+    runs: Sequence[RunResults], labels: Sequence[str]
+) -> list[tuple[str, list[tuple[str, Notice]]]]:
+    """The warnings of the runs, each once: those that differ in their numbers alone are one.
 
     Returns:
-        Dotted keys, and for each key what each run has there, a dash where it has no such key.
+        Whose each is, in words, and the warning as each of these runs words it.
     """
-    configs = [
-        flat(results.experiment.model_dump(mode="json", exclude={"name"})) for results in runs
-    ]
-    keys = dict.fromkeys(key for config in configs for key in config)
-    table = {key: [config.get(key, wording.UNDEFINED) for config in configs] for key in keys}
-    differing = {key: row for key, row in table.items() if len(set(row)) > 1}
-    return list(differing), list(differing.values())
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """The settings of a config, as texts by dotted key."""
-    found: dict[str, str] = {}
-    for key, value in values.items():
-        if value is None:  # left out, such as continue_from
-            continue
-        if isinstance(value, dict) and value and f"{prefix}{key}" != "data.classes":
-            found.update(flat(value, f"{prefix}{key}."))
-        else:
-            found[f"{prefix}{key}"] = str(value)
+    gathered: dict[str, list[tuple[str, Notice]]] = {}
+    for label, results in zip(labels, runs, strict=True):
+        for notice in run_notices(results):
+            if notice.level == "warning":
+                gathered.setdefault(re.sub(r"\d+", "0", notice.text), []).append((label, notice))
+    found = []
+    for told in gathered.values():
+        owners = list(dict.fromkeys(label for label, _ in told))
+        whose = f"all {len(runs)}" if len(owners) == len(runs) > 2 else wording.listed(owners)
+        found.append((whose, told))
     return found
+
+
+def _group_rows(
+    groups: Sequence[Group], columns: Sequence[str], select_by: str, leader: int | None
+) -> list[dict[str, Any]]:
+    rows = []
+    for number, group in enumerate(groups):
+        sampled = group.sampled()
+        seconds = [s for run in group.runs if (s := run.cost.seconds) is not None]
+        rows.append(
+            {
+                "label": group.label,
+                "runs": len(group.runs),
+                "validation": group.validation(select_by),
+                "spread": group.spread(select_by),
+                "estimates": [
+                    interval(sampled, column) if sampled else Estimate(nan, nan, nan)
+                    for column in columns
+                ],
+                "tested_spread": group.tested_spread(select_by),
+                "seconds": sum(seconds) if seconds else None,
+                "is_leader": number == leader,
+            }
+        )
+    return rows
+
+
+def _grid(groups: Sequence[Group], select_by: str, leader: int | None) -> dict[str, Any] | None:
+    """A sweep's grid: of each cell the mean validation score, and how dark it is, 0..1."""
+    grid = grid_of(groups)
+    if grid is None:
+        return None
+    values = [group.validation(select_by) for group in groups]
+    defined = [value for value in values if isfinite(value)]
+    low, high = min(defined, default=0.0), max(defined, default=1.0)
+
+    def cell(number: int | None) -> dict[str, Any] | None:
+        if number is None:
+            return None
+        value = values[number] if isfinite(values[number]) else low
+        share = (value - low) / (high - low) if high > low else 0.5
+        return {
+            "value": values[number],
+            "spread": groups[number].spread(select_by),
+            "runs": len(groups[number].runs),
+            "share": 1 - share if select_by == "loss" else share,
+            "is_leader": number == leader,
+        }
+
+    return {
+        "row_key": grid.row_key,
+        "column_key": grid.column_key,
+        "columns": grid.columns,
+        "rows": [
+            (value, [cell(number) for number in cells])
+            for value, cells in zip(grid.rows, grid.cells, strict=True)
+        ],
+    }
+
+
+def _rival_row(rival: Rival, columns: Sequence[str]) -> dict[str, Any]:
+    return {
+        "label": rival.label,
+        "differences": [
+            (rival.differences[column], rival.p[column], rival.is_certain(column))
+            for column in columns
+        ],
+    }
+
+
+def _origin(results: RunResults) -> dict[str, str]:
+    """Code, data and versions by a name, where the run's files tell them."""
+    known = results.provenance
+    git, packages = (
+        part if isinstance(part := known.get(key), dict) else {} for key in ("git", "packages")
+    )
+    patch = str(git.get("patch") or "")
+    changes = hashlib.sha256(patch.encode()).hexdigest()[:8] if git.get("dirty") else None
+    found = {
+        "commit": git.get("commit"),
+        "uncommitted changes, hash": changes,
+        "host": known.get("host"),
+        "python": known.get("python"),
+        **{f"{name}, version": version for name, version in packages.items()},
+        "dataset fingerprint": results.result.fingerprint[:12],
+        "images tested": results.images,
+    }
+    return {key: str(value) for key, value in found.items() if value is not None}
+
+
+def _link(results: RunResults, folder: Path | None) -> str | None:
+    """The address of a run's own report as seen from a folder; None where there is none."""
+    page = results.run.report / "index.html"
+    if folder is None or not page.is_file():
+        return None
+    return quote(os.path.relpath(page.resolve(), folder.resolve()))
 
 
 def _words(results: RunResults) -> str:
@@ -178,20 +276,3 @@ def _class_lines(runs: Sequence[RunResults]) -> list[list[dict[str, Any]]]:
 def _validation(results: RunResults, select_by: str) -> float:
     column = f"val_{select_by}"
     return results.validation(select_by, results.best) if column in results.metrics else nan
-
-
-def _rivals(
-    runs: Sequence[RunResults], labels: Sequence[str], leader: int
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """The leader's lead over each other run, and the runs that were tested on other images."""
-    rivals, unpaired = [], []
-    first = runs[leader]
-    for label, results in zip(labels, runs, strict=True):
-        if results is first:
-            continue
-        if not tested_alike(first, results):
-            unpaired.append(label)
-            continue
-        found = paired_differences(first.result, results.result)
-        rivals.append({"label": label, "differences": [found[column] for column in HEADLINES]})
-    return rivals, unpaired

@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from cardamage.errors import CheckpointError
+from cardamage.runs.attempts import Attempt, cost
 from cardamage.runs.paths import RunPaths
 from cardamage.system.console import read_events
 
@@ -37,7 +38,7 @@ class Cost:
     checkpoint_bytes: int | None = None
 
 
-def read_cost(run: RunPaths, epoch: int) -> Cost:
+def read_cost(run: RunPaths, epoch: int, attempts: Sequence[Attempt]) -> Cost:
     """The cost of a run whose checkpoint of ``epoch`` is chosen.
 
     Raises:
@@ -55,9 +56,10 @@ def read_cost(run: RunPaths, epoch: int) -> Cost:
     tests = [e for e in events if e["event"] == "progress" and e.get("stage") == "test"]
     tested, memory = _numbers(tests, "per_second"), _numbers(trained, "peak_memory_bytes")
     every = _numbers(trained, "seconds")
+    spent = cost(attempts, "train") or (sum(every) if every else None)
     checkpoint = run.checkpoint(epoch)
     return Cost(
-        seconds=sum(every) if every else None,
+        seconds=spent,
         images_per_second=median(speeds) if speeds else None,
         data_wait_share=wait,
         tested_per_second=median(tested) if tested else None,

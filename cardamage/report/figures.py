@@ -4,12 +4,14 @@ Each figure comes ``wide``, with its plots in two columns, and narrow for a phon
 """
 
 from collections.abc import Sequence
+from math import isfinite, nan
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from cardamage.evaluation.results import TestResult
+from cardamage.report.cost import pareto_front
 from cardamage.report.load import RunResults
 from cardamage.report.plots import (
     INK,
@@ -22,7 +24,7 @@ from cardamage.report.plots import (
     render_plots,
     ring,
 )
-from cardamage.report.wording import shortened
+from cardamage.report.wording import shortened, title
 
 TRAIN, VALID, TEST = "#b5500b", "#0067a5", "#00795a"
 """The colour of each split, in every figure and on the page."""
@@ -131,3 +133,39 @@ def compared_scores(runs: Sequence[RunResults], labels: Sequence[str], *, wide: 
     height_in = 0.1 + 0.26 * len(runs)
     select_by = runs[0].experiment.test.select_by
     return render_plots(select_by, draw, wide=wide, axes_height_in=height_in, ticks=short)
+
+
+def compared_costs(runs: Sequence[RunResults], labels: Sequence[str], *, wide: bool) -> bytes:
+    """The validation score that chooses against training time, the Pareto front as a line."""
+    select_by = runs[0].experiment.test.select_by
+    minutes = [nan if (s := results.cost.seconds) is None else s / 60 for results in runs]
+    chooses = f"val_{select_by}"
+    values = [
+        run.validation(select_by, run.best) if chooses in run.metrics else nan for run in runs
+    ]
+
+    def draw(axes: Axes, column: str) -> None:
+        axes.set_title(f"Validation {title(column)} against training time")
+        sign = -1.0 if column == "loss" else 1.0
+        front = pareto_front(minutes, [sign * value for value in values])
+        steps = sorted((minutes[i], values[i]) for i in front)
+        if steps:
+            axes.step(*zip(*steps, strict=True), where="post", color=INK, alpha=0.45, linewidth=1.2)
+        for number, label in enumerate(labels):
+            if not (isfinite(minutes[number]) and isfinite(values[number])):
+                continue
+            place = (minutes[number], values[number])
+            axes.plot(*place, "o", color=run_colour(number), markersize=7)
+            if len(runs) <= len(_RUNS) or number in front:
+                axes.annotate(
+                    shortened(label, 22),
+                    place,
+                    xytext=(6, 4),
+                    textcoords="offset points",
+                    fontsize=8.5,
+                )
+        axes.margins(x=0.15, y=0.18)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.set_xlabel("minutes of training", loc="right", labelpad=1)
+
+    return render_plots(select_by, draw, wide=wide, axes_height_in=2.6, columns=[select_by])

@@ -15,9 +15,9 @@ from markupsafe import Markup
 
 from cardamage.config import loading
 from cardamage.errors import CLOSED, CheckpointError, ConfigError, RunError, UserError
-from cardamage.report.comparison import flat
 from cardamage.report.cost import Cost, read_cost
 from cardamage.report.page import render_page
+from cardamage.report.repeats import flat
 from cardamage.runs.checkpoints import best_epoch
 from cardamage.runs.directory import as_tested
 from cardamage.runs.lookup import run_names

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from cardamage.config.choice import Choice
 from cardamage.config.experiment import Experiment
 from cardamage.data.shards.manifest import Manifest, read_manifest
-from cardamage.errors import CheckpointError, RunError
-from cardamage.evaluation.intervals import Estimate, estimates
+from cardamage.errors import RunError
+from cardamage.evaluation.intervals import Estimate, Resampled, estimates, resample
 from cardamage.evaluation.metrics import HEADLINES
 from cardamage.evaluation.results import TestResult, read_result
+from cardamage.report.cost import Cost, read_cost
 from cardamage.runs.attempts import Attempt, read_attempts
 from cardamage.runs.checkpoints import best_epoch
 from cardamage.runs.continued import Origin, Pretrained, read_origin, read_pretrained
@@ -29,7 +27,7 @@ from cardamage.runs.directory import as_tested
 from cardamage.runs.paths import STAGES, RunPaths, ShardPaths
 from cardamage.runs.stages import StageRecord, read_stage
 from cardamage.runs.tables import Row, read_table
-from cardamage.system.console import log, read_events
+from cardamage.system.console import log
 
 CURVES = ("loss", "dice", "iou", "accuracy")
 """The scores that are drawn over the epochs."""
@@ -39,16 +37,17 @@ Columns = dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Speed:
-    """How fast the run trained; None where its events do not tell.
+class Course:
+    """The score that chooses, of each epoch on one split, redrawn with the same draws.
 
     Attributes:
-        data_wait_share: share of the training time spent waiting for images, 0..1.
+        split: the validation split where each image's counts there are kept of every epoch, else
+            the tested split.
+        epochs: by epoch, the scores by the one column of ``test.select_by``.
     """
 
-    images_per_second: float | None
-    data_wait_share: float | None
-    seconds: float | None
+    split: str
+    epochs: dict[int, Resampled]
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,8 @@ class RunResults:
         intervals: by epoch, every score on the test split with its 95 % interval.
         best: the epoch that is best on the validation split by ``test.select_by``; after
             :meth:`at`, the one asked for.
+        sampled: the headline scores of the best epoch on the test split, redrawn.
         shards: the folder of the packed dataset; None when it is not on this machine.
-        parameters: how many weights are trained; None when the checkpoint is gone.
         provenance: ``provenance.json``; empty when there is none.
         origin: the checkpoint of another run that training began with, if it was one.
         pretrained: the pretrained weights that it began with, if it did.
@@ -78,10 +77,11 @@ class RunResults:
     result: TestResult
     shards: Path | None
     manifest: Manifest | None
-    parameters: int | None
     stages: dict[str, StageRecord]
     provenance: dict[str, Any]
-    speed: Speed
+    cost: Cost
+    course: Course
+    sampled: Resampled
     origin: Origin | None = None
     pretrained: Pretrained | None = None
     is_picked: bool = False
@@ -96,6 +96,12 @@ class RunResults:
     def tested_epochs(self) -> list[int]:
         """The epochs whose checkpoints are tested."""
         return [int(epoch) for epoch in self.tested["epoch"]]
+
+    @property
+    def columns(self) -> list[str]:
+        """The headline scores, those that are means over classes first where there are several."""
+        means = ["miou", "mdice"] if len(self.result.class_names) > 2 else []
+        return list(dict.fromkeys([*means, *HEADLINES]))
 
     @property
     def images(self) -> int:
@@ -123,12 +129,14 @@ class RunResults:
                 f"name one of them, or train and test it further"
             )
         path = self.run.test_counts(self.experiment.test.split, epoch)
+        result = read_result(path)
         return replace(
             self,
             is_picked=True,
             best=epoch,
-            result=read_result(path),
-            parameters=_count_parameters(self.run.checkpoint(epoch)),
+            result=result,
+            sampled=resample(result).only(HEADLINES),
+            cost=read_cost(self.run, epoch),
         )
 
 
@@ -177,23 +185,25 @@ def load_run(run: RunPaths, experiment: Experiment) -> RunResults:
             f"{table}: epoch {best}, the best on the validation split, is not tested yet; "
             f"run {test_command}"
         )
-    result, intervals = _read_tests(run, split, table, best)
+    tests = _read_tests(run, split, table, best, select_by)
+    kept = _read_validations(run, tested["epoch"], split, table, select_by)
     shards, manifest = _find_shards(run)
     return RunResults(
         run=run,
         experiment=experiment,
         metrics=metrics,
         tested=tested,
-        intervals=intervals,
+        intervals=tests.intervals,
         best=best,
-        result=result,
+        result=tests.chosen,
         shards=shards,
         manifest=manifest,
-        parameters=_count_parameters(run.checkpoint(best)),
         stages={stage: read_stage(run, stage) for stage in STAGES},
         provenance=_read_provenance(run.provenance),
-        speed=_read_speed(run),
-        attempts=read_attempts(run),
+        attempts=(attempts := read_attempts(run)),
+        cost=read_cost(run, best, attempts),
+        course=Course("valid", kept) if kept else Course(split, tests.course),
+        sampled=tests.sampled,
         origin=read_origin(run),
         pretrained=read_pretrained(run),
     )
@@ -238,11 +248,19 @@ def _usable(run: RunPaths, metrics: Columns, tested: Columns, score: str) -> lis
     return usable
 
 
-def _read_tests(
-    run: RunPaths, split: str, table: Path, best: int
-) -> tuple[TestResult, dict[int, dict[str, Estimate]]]:
-    """The test of the best epoch, and the intervals of all; one result is held at a time."""
-    intervals = {}
+@dataclass(frozen=True)
+class _Tests:
+    """What the tests of all epochs give, and of the best one its counts."""
+
+    chosen: TestResult
+    sampled: Resampled
+    intervals: dict[int, dict[str, Estimate]]
+    course: dict[int, Resampled]
+
+
+def _read_tests(run: RunPaths, split: str, table: Path, best: int, select_by: str) -> _Tests:
+    """The tests of all epochs; one result is held at a time."""
+    intervals, course = {}, {}
     chosen = None
     for row in read_table(table):
         epoch = int(row["epoch"])
@@ -255,11 +273,34 @@ def _read_tests(
             )
         if not len(result.counts):
             raise RunError(f"{path} holds no images; delete it and test again")
-        intervals[epoch] = estimates(result)
+        sampled = resample(result)
+        intervals[epoch] = estimates(sampled)
+        course[epoch] = sampled.only([select_by])
         if epoch == best:
-            chosen = result
+            chosen = result, sampled.only(HEADLINES)
     assert chosen is not None, "the best epoch is in the table"  # noqa: S101 - checked before
-    return chosen, intervals
+    return _Tests(*chosen, intervals, course)
+
+
+def _read_validations(
+    run: RunPaths, epochs: NDArray[np.float64], split: str, table: Path, select_by: str
+) -> dict[int, Resampled]:
+    """The score that chooses of each tested epoch on valid; empty unless all epochs have theirs.
+
+    They are there once the checkpoints were also tested with ``test.split=valid``.
+    """
+    if split == "valid" or not run.test_counts("valid", int(epochs[0])).is_file():
+        return {}
+    weights = {int(row["epoch"]): row.get("weights_sha256") for row in read_table(table)}
+    course = {}
+    for epoch in map(int, epochs):
+        if not (path := run.test_counts("valid", epoch)).is_file():
+            return {}
+        result = read_result(path)
+        if result.weights_sha256 != weights[epoch] or not len(result.counts):
+            return {}
+        course[epoch] = resample(result).only([select_by])
+    return course
 
 
 def _find_shards(run: RunPaths) -> tuple[Path | None, Manifest | None]:
@@ -270,23 +311,6 @@ def _find_shards(run: RunPaths) -> tuple[Path | None, Manifest | None]:
     return Path(folder), read_manifest(ShardPaths(Path(folder)))
 
 
-def _count_parameters(checkpoint: Path) -> int | None:
-    """Trained weights of a checkpoint: its tensors without BatchNorm's running statistics."""
-    if not checkpoint.is_file():
-        return None
-    statistics = ("running_mean", "running_var", "num_batches_tracked")
-    try:
-        with safe_open(checkpoint, framework="numpy") as tensors:
-            names = [name for name in tensors.keys() if not name.endswith(statistics)]  # noqa: SIM118
-            sizes = [math.prod(tensors.get_slice(name).get_shape()) for name in names]
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{checkpoint} is damaged ({error}); "
-            f"restore it, or delete it to continue without that epoch"
-        ) from None
-    return int(sum(sizes))
-
-
 def _read_provenance(path: Path) -> dict[str, Any]:
     try:
         return {**json.loads(path.read_text(encoding="utf-8"))}
@@ -294,21 +318,3 @@ def _read_provenance(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{path} is damaged ({error}); delete it") from None
-
-
-def _read_speed(run: RunPaths) -> Speed:
-    """Speed from the ``epoch`` events; an epoch trained twice counts once, as it last was."""
-    events = [event for event in read_events(run.events) if event["event"] == "epoch"]
-    last = {event.get("epoch"): event for event in events}.values()
-    speeds, waits, seconds = (
-        [float(event[key]) for event in last if isinstance(event.get(key), int | float)]
-        for key in ("images_per_second", "data_wait_share", "seconds")
-    )
-    wait = None
-    if waits and len(waits) == len(seconds) and sum(seconds) > 0:
-        wait = sum(w * s for w, s in zip(waits, seconds, strict=True)) / sum(seconds)
-    return Speed(
-        images_per_second=median(speeds) if speeds else None,
-        data_wait_share=wait,
-        seconds=sum(seconds) if seconds else None,
-    )

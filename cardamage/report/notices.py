@@ -13,6 +13,7 @@ from cardamage.config.recipe import SegNet
 from cardamage.errors import counted
 from cardamage.evaluation.metrics import without_a_model
 from cardamage.report.load import RunResults
+from cardamage.report.repeats import same_images
 from cardamage.report.wording import score, size
 from cardamage.runs.checkpoints import rule
 
@@ -54,11 +55,12 @@ def comparison_notices(runs: Sequence[RunResults], labels: Sequence[str]) -> lis
     def told(values: Sequence[str]) -> str:
         return "; ".join(f"{label}: {value}" for label, value in zip(labels, values, strict=True))
 
-    reasons = (
+    reasons = [
         ("have different classes", [", ".join(r.result.class_names[1:]) for r in runs]),
         ("were tested on different splits", [r.experiment.test.split for r in runs]),
-        ("were tested on different packed images", [_packed_as(r) for r in runs]),
-    )
+    ]
+    if not all(same_images(runs[0], other) for other in runs[1:]):
+        reasons.append(("were tested on different packed images", [_packed_as(r) for r in runs]))
     for reason, values in reasons:
         if len(set(values)) > 1:
             text = f"The runs {reason}, so their scores do not compare. {told(values)}."

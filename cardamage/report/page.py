@@ -87,12 +87,25 @@ def render_page(kind: str, context: dict[str, Any]) -> str:
     scripts = ("page.js", "index.js" if kind == "index" else "gallery.js")
     script = "".join(_TEMPLATES.get_source(html, name)[0] for name in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return html.get_template(f"{kind}.html").render(
+    page = html.get_template(f"{kind}.html").render(
         **_shared(),
         **context,
         script=Markup(script),  # noqa: S704 - our own file
         script_hash=digest,
     )
+    return page.replace("<!--contents-->", _contents(page))
+
+
+def _unless_unknown(write: Callable[[Any], str]) -> Callable[[Any], str]:
+    """The same, and a dash for None."""
+    return lambda value: wording.UNDEFINED if value is None else write(value)
+
+
+def _contents(page: str) -> str:
+    """Links to the headed sections of a page; their text is escaped already."""
+    headings = re.findall(r'<h2 id="(\w+)">(.*?)</h2>', page)[1:]  # behind the answer
+    items = "".join(f'<li><a href="#{place}">{text}</a></li>' for place, text in headings)
+    return f'<nav class="contents" aria-label="Contents"><ul>{items}</ul></nav>'
 
 
 def publish(report: Report, folder: Path) -> Path:
@@ -149,7 +162,11 @@ _FILTERS: dict[str, Callable[..., str]] = {
     "signed": wording.signed,
     "percent": wording.percent,
     "interval": wording.interval,
-    "duration": wording.duration,
+    "duration": _unless_unknown(wording.duration),
+    "bytes": _unless_unknown(wording.bytes_of),
+    "rate": _unless_unknown("{:.1f}".format),
+    "thousands": _unless_unknown("{:,}".format),
+    "p_value": wording.p_value,
     "data_uri": lambda png: _data_uri(png, "image/png"),
     "jpeg_uri": lambda image: _data_uri(jpeg(image), "image/jpeg"),
 }

@@ -70,6 +70,15 @@ SCORES = Panel(
 )
 """The panel below the first table of a comparison; drawn as those of :data:`COMPARISON`."""
 
+COSTS = Panel(
+    "costs",
+    "Score against cost",
+    "The validation score of each chosen epoch against the minutes of training, all attempts "
+    "together. The line is the Pareto front: runs that no other beats in both.",
+    figures.compared_costs,
+)
+"""The panel of a comparison's section on cost; drawn as those of :data:`COMPARISON`."""
+
 COMPARISON = (
     Panel(
         "validation",

@@ -63,6 +63,7 @@ def render_plots(
     axes_height_in: float = 1.7,
     ticks: Sequence[str] = ("0.000",),
     labels: Sequence[str] = (),
+    columns: Sequence[str] | None = None,
 ) -> bytes:
     """A figure with one plot per score, drawn by ``draw``.
 
@@ -70,8 +71,9 @@ def render_plots(
 
     Args:
         on_validation: the scores are those by which the epoch was chosen.
+        columns: the scores that get a plot; left out, those of :func:`drawn_scores`.
     """
-    columns = drawn_scores(select_by)
+    columns = columns or drawn_scores(select_by)
     across, width_in, dots_per_inch = (2, 9.8, 150) if wide else (1, 4.3, 170)
     alone = len(columns) % across  # an odd plot gets the whole first row
     down = alone + len(columns) // across

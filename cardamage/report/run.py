@@ -1,6 +1,5 @@
 """The report of one run."""
 
-import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from math import nan
@@ -11,13 +10,14 @@ import numpy as np
 
 from cardamage.config.recipe import ConstantSchedule, SegNet, SmpModel
 from cardamage.errors import counted
-from cardamage.evaluation.metrics import HEADLINES, OF_CLASS
+from cardamage.evaluation.metrics import OF_CLASS
 from cardamage.labels import colour
 from cardamage.report import figures, panels, wording
+from cardamage.report.answer import run_answer
 from cardamage.report.damages import damage_section, damage_table
 from cardamage.report.gallery import confusion_table, gallery_of_run, image_table
 from cardamage.report.load import RunResults
-from cardamage.report.notices import is_usable, run_notices
+from cardamage.report.notices import run_notices
 from cardamage.report.page import Report, render
 from cardamage.report.panels import illustrate
 from cardamage.report.pictures import (
@@ -33,8 +33,11 @@ from cardamage.runs.stages import StageRecord
 from cardamage.runs.tables import Row
 
 
-def run_report(results: RunResults) -> Report:
+def run_report(results: RunResults, others: Sequence[tuple[str, str]] = ()) -> Report:
     """Render the report of one run.
+
+    Args:
+        others: name and address of the reports that compare it.
 
     Raises:
         DataError: a shard is damaged.
@@ -56,7 +59,6 @@ def run_report(results: RunResults) -> Report:
             results.result.class_names,
         )
     files["confusion"] = figures.confusion(results.result)
-    run = shlex.quote(str(results.run.root))
     estimates = results.intervals[best]
     context = {
         "title": f"{experiment.name}: report",
@@ -68,21 +70,16 @@ def run_report(results: RunResults) -> Report:
         "stages": [_stage(results, results.stages[name]) for name in ("pack", "train", "test")],
         "notices": run_notices(results),
         "best": best,
-        "is_usable": is_usable(results),
+        "answer": run_answer(results),
         "rule": rule(select_by),
-        "best_validation": results.validation(select_by, best),
-        "epoch_count": counted(len(results.epochs), "epoch"),
         "split": split,
         "images_words": images,
         "tiles": [
-            (column, wording.title(column), estimates[column]) for column in drawn_scores(select_by)
+            (column, wording.title(column), estimates[column]) for column in card_scores(results)
         ],
-        "predict_command": (
-            f"cardamage predict {run} --images PHOTOS --checkpoint {best} --out OUT"
-        ),
         "illustrations": illustrations,
         "select_by": select_by,
-        "columns": list(HEADLINES),
+        "columns": results.columns,
         "class_columns": list(OF_CLASS),
         "rows": _epoch_rows(results),
         "class_rows": class_rows(results),
@@ -92,6 +89,7 @@ def run_report(results: RunResults) -> Report:
         "gallery": gallery_of_run(results),
         "pictures": pictures,
         "provenance": _provenance(results),
+        "others": others,
     }
     tables: dict[str, Sequence[Row]] = {
         "images": image_table(results.result, file_names(results)),
@@ -99,6 +97,12 @@ def run_report(results: RunResults) -> Report:
         "confusion": confusion_table(results.result),
     }
     return render("run", context, files, tables)
+
+
+def card_scores(results: RunResults) -> list[str]:
+    """The scores of the cards: with several classes their means first."""
+    means = ["miou", "mdice"] if len(results.result.class_names) > 2 else []
+    return list(dict.fromkeys([*means, *drawn_scores(results.experiment.test.select_by)]))
 
 
 def facts(results: RunResults) -> list[tuple[str, str]]:
@@ -121,7 +125,7 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
     pairs = [
         ("Model", model_words(results)),
         ("Continues", continues(results)),
-        ("Parameters", f"{results.parameters:,}" if results.parameters is not None else None),
+        ("Size", size_words(results)),
         ("Dataset", source),
         ("Images", counts),
         ("Image size", wording.size(data.image_size)),
@@ -136,6 +140,7 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
         ("Seed", str(experiment.seed)),
         ("Trained", _trained(results.stages["train"])),
         ("Speed", _speed(results)),
+        ("Peak memory", memory_words(results)),
     ]
     return [(label, value) for label, value in pairs if value is not None]
 
@@ -186,7 +191,7 @@ def _epoch_rows(results: RunResults) -> list[dict[str, Any]]:
         {
             "epoch": epoch,
             "validation": results.validation(select_by, epoch) if epoch in trained else nan,
-            "scores": [float(results.tested[column][number]) for column in HEADLINES],
+            "scores": [float(results.tested[column][number]) for column in results.columns],
         }
         for number, epoch in enumerate(results.tested_epochs)
     ]
@@ -243,15 +248,32 @@ def _trained(record: StageRecord) -> str | None:
     return f"{record.ended.replace('T', ' ')[:16]} UTC{where}"
 
 
+def size_words(results: RunResults) -> str | None:
+    """Trained weights and bytes of the chosen checkpoint."""
+    cost, words = results.cost, []
+    if cost.parameters is not None:
+        words.append(counted(cost.parameters, "parameter"))
+    if cost.checkpoint_bytes is not None:
+        words.append(wording.bytes_of(cost.checkpoint_bytes))
+    return ", ".join(words) or None
+
+
+def memory_words(results: RunResults) -> str | None:
+    """The most memory that training held, where its events tell."""
+    held = results.cost.peak_memory_bytes
+    return None if held is None else wording.bytes_of(held)
+
+
 def _speed(results: RunResults) -> str | None:
-    speed, words = results.speed, []
-    if speed.images_per_second is not None:
-        words.append(f"{speed.images_per_second:.1f} images/s in training")
-    if speed.data_wait_share is not None:
-        words.append(f"{wording.percent(speed.data_wait_share)} of the time waiting for data")
-    seconds = cost(results.attempts, "train") or speed.seconds
-    if seconds is not None:
-        words.append(f"{wording.duration(seconds)} in all")
+    cost, words = results.cost, []
+    if cost.images_per_second is not None:
+        words.append(f"{cost.images_per_second:.1f} images/s in training")
+    if cost.data_wait_share is not None:
+        words.append(f"{wording.percent(cost.data_wait_share)} of the time waiting for data")
+    if cost.seconds is not None:
+        words.append(f"{wording.duration(cost.seconds)} in all")
+    if cost.tested_per_second is not None:
+        words.append(f"{cost.tested_per_second:.1f} images/s in testing")
     return ", ".join(words) or None
 
 

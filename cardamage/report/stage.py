@@ -12,6 +12,7 @@ from cardamage.report.comparison import comparison_report
 from cardamage.report.load import RunResults, load_run
 from cardamage.report.page import publish
 from cardamage.report.run import run_report
+from cardamage.report.study import comparisons_with
 from cardamage.runs import lookup
 from cardamage.runs.directory import as_tested, resolve
 from cardamage.runs.paths import RunPaths, StudyPaths
@@ -36,14 +37,15 @@ def report_one(experiment: Experiment, run: RunPaths, out: Path | None) -> Path:
         UserError: the run cannot be reported on, or the report cannot be written.
     """
     if out is not None and out.resolve() != run.report.resolve():
-        return publish(run_report(load_run(run, experiment)), make(out))
+        report = run_report(load_run(run, experiment), comparisons_with(run, out))
+        return publish(report, make(out))
     with running(run, "report") as output:
         where = shlex.quote(str(run.root))
         require(run, "train", f"`cardamage train {where}`")
         require(run, "test", f"`cardamage test {where}`")
         record_attempt(run, "report")
         results = load_run(run, experiment)
-        page = publish(run_report(results), run.report)
+        page = publish(run_report(results, comparisons_with(run, run.report)), run.report)
         write_text(run.model_card, model_card(results))
         output["page"] = str(page)
         output["config"] = sha256_of(run.config)
@@ -72,7 +74,8 @@ def report_several(
         if any(other.best == results.best and other.run == results.run for other in chosen):
             raise ConfigError(f"{pick} is given twice; name each run and each checkpoint once")
         chosen.append(results)
-    return publish(comparison_report(chosen), make(out))
+    folder = make(out)
+    return publish(comparison_report(chosen, folder=folder), folder)
 
 
 def make(out: Path) -> Path:

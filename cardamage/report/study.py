@@ -1,8 +1,11 @@
 """The reports of a study."""
 
+import os
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from cardamage.config.choice import parse_pick
 from cardamage.errors import RunError
@@ -11,7 +14,7 @@ from cardamage.report.load import RunResults, load_run
 from cardamage.report.notices import Notice
 from cardamage.report.page import publish
 from cardamage.runs.directory import resolve
-from cardamage.runs.paths import STAGES, StudyPaths
+from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
 from cardamage.runs.provenance import record_attempt
 from cardamage.runs.stages import read_stage, running
 from cardamage.runs.study import Comparison, StudyRecord, read_study
@@ -39,10 +42,15 @@ def report_study(study: StudyPaths) -> Path:
         for comparison in record.compare:
             chosen, notes = pick_results(loaded, comparison)
             if len(chosen) > 1:
-                page = publish(comparison_report(chosen, notes), study.comparison(comparison.name))
-                pages[comparison.name] = page
+                folder = study.comparison(comparison.name)
+                ways = [(f"all runs of {record.name}", "../index.html")]
+                report = comparison_report(chosen, notes, folder=folder, others=ways)
+                pages[comparison.name] = publish(report, folder)
+        ways = [(name, f"{quote(name)}/index.html") for name in pages]
         notes = [_missing_from(name, why, study) for name, why in lacking.items()]
-        page = publish(comparison_report(list(loaded.values()), notes), study.report)
+        runs = list(loaded.values())
+        report = comparison_report(runs, notes, folder=study.report, others=ways)
+        page = publish(report, study.report)
         output["page"] = str(page)
         output["tested"] = tested
         output["comparisons"] = {name: str(path) for name, path in pages.items()}
@@ -75,6 +83,22 @@ def pick_results(
             text = f"{asked} is epoch {found.best} again, which is compared once."
             notes.append(Notice("note", text))
     return chosen, notes
+
+
+def comparisons_with(run: RunPaths, folder: Path) -> list[tuple[str, str]]:
+    """Name and address, as seen from a folder, of the reports of the studies a run belongs to.
+
+    A study whose record cannot be read is left out.
+    """
+    root, found = run.root.resolve(), []
+    for path in sorted(root.parent.glob(f"*/{StudyPaths(root).record.name}")):
+        study = StudyPaths(path.parent)
+        with suppress(RunError):
+            record = read_study(study)
+            if root.name in record.runs:
+                page = os.path.relpath(study.report / "index.html", folder.resolve())
+                found.append((record.name, quote(page)))
+    return found
 
 
 def untested(study: StudyPaths, record: StudyRecord) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """How a report writes scores: what they are called, and their digits."""
 
 import math
+from collections.abc import Sequence
 
 _TITLES = {
     "loss": "Loss",
@@ -91,3 +92,37 @@ def shortened(name: str, length: int = 28) -> str:
         return name
     head = (length - 1) // 2
     return f"{name[:head]}…{name[len(name) - (length - 1 - head) :]}"
+
+
+def each_of_ten(part: float, whole: float, things: str) -> str:
+    """A share in words, as in "about 7 of 10 damaged pixels"; "no damaged pixels there are"."""
+    if whole == 0:
+        return f"nothing, for there are no {things}"
+    share = part / whole
+    if share in (0, 1):
+        return f"{'all' if share else 'none of the'} {things}"
+    if share < 0.05:
+        return f"fewer than 1 of 20 {things}"
+    if share > 0.95:
+        return f"more than 19 of 20 {things}"
+    return f"about {round(10 * share)} of 10 {things}"
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Words as a sentence lists them."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def bytes_of(number: int) -> str:
+    """A size in kB, MB or GB of 1000 each, three digits."""
+    for power, unit in ((3, "GB"), (2, "MB")):
+        if number >= 1000**power:
+            return f"{number / 1000**power:.3g} {unit}"
+    return f"{number / 1000:.3g} kB"
+
+
+def p_value(p: float) -> str:
+    """Two digits, and never a smaller one than the replicates bear."""
+    if math.isnan(p):
+        return UNDEFINED
+    return "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
+import torch
 from torch import Tensor
 
 from cardamage.config.experiment import Experiment
@@ -73,6 +75,7 @@ def announce_epoch(experiment: Experiment, events: EventLog, row: Row, speed: Sp
         epoch=row["epoch"],
         epochs=experiment.train.epochs,
         **{key: round(value, 6) for key, value in asdict(speed).items()},
+        peak_memory_bytes=peak_memory(),
         **shown,
     )
 
@@ -84,6 +87,13 @@ def epoch_seconds_before(run: RunPaths, step: int) -> float:
         if told["step"] == step:
             return float(told["epoch_seconds"])
     return 0.0
+
+
+def peak_memory() -> int:
+    """The most memory this process has held so far, in bytes: of its GPU, else of the machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in kB
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ def test_several_runs_are_compared(program, run, tmp_path):
         "summary.md",
         "pictures.png",
         "scores.png",
+        "costs.png",
         *(f"{panel.name}.png" for panel in panels.COMPARISON),
     }
 
@@ -210,6 +211,8 @@ def test_a_study_compares_its_runs(program, study):
     assert compared(study.report / "summary.md") == ["e1", "e2", "e3"]
     pair = study.comparison("a pair")
     assert compared(pair / "summary.md") == ["e3", "e1"]
+    assert '<a href="a%20pair/index.html">' in Path(page).read_text()
+    assert '<a href="../index.html">' in (pair / "index.html").read_text()
     record = read_stage(study, "report")
     assert record.state == "done"
     assert record.output["page"] == page
@@ -263,3 +266,17 @@ def test_a_study_that_was_made_shorter_compares_the_last_epochs_there_are(progra
     assert "e1@2 stands for e1@7, as e1 ends with epoch 2." in summary
     assert "e2@2 stands for e2@9, as e2 ends with epoch 2." in summary
     assert "e2@last is epoch 2 again, which is compared once." in summary
+
+
+def test_a_run_and_the_comparison_of_its_study_lead_to_each_other(program, study):
+    run = study.beside("e1")
+    program.succeeds("jobs/report.py", run.root)
+
+    page = program.succeeds("jobs/report.py", study.root).splitlines()[-1]
+
+    assert (
+        '<a href="../../study/report/index.html">study</a>'
+        in (run.report / "index.html").read_text()
+    )
+    assert '<a href="../../e1/report/index.html">e1</a>' in Path(page).read_text()
+    assert "../e2/report" not in Path(page).read_text()  # it has none

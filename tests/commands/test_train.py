@@ -91,6 +91,8 @@ def test_training_leaves_a_row_and_a_checkpoint_an_epoch(trained):
     epochs = [event for event in read_events(run.events) if event["event"] == "epoch"]
     assert [event["epoch"] for event in epochs] == [1, 2, 3]
     assert all(0 <= event["data_wait_share"] < 1 for event in epochs)
+    # torch alone takes 100 MB, and no machine of ours has a TB
+    assert all(10**8 < event["peak_memory_bytes"] < 10**12 for event in epochs)
 
 
 def test_the_same_command_again_changes_nothing(trained):

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy.stats import bootstrap, norm
+from scipy.stats import t as student
 
 from cardamage.evaluation import intervals as statistics
 from cardamage.evaluation import metrics
@@ -30,11 +32,21 @@ def some_result(images=20, classes=3, seed=0, **options) -> TestResult:
     return result_of(generator.integers(0, 50, (images, classes, classes)), **options)
 
 
+def estimates(result):
+    return statistics.estimates(statistics.resample(result))
+
+
+def differences(a, b):
+    return statistics.estimates(
+        statistics.difference(statistics.resample(a), statistics.resample(b))
+    )
+
+
 def test_a_replicate_that_draws_every_image_once_has_the_scores_of_the_split(monkeypatch):
     result = some_result()
     monkeypatch.setattr(statistics, "_draws", lambda images, **_: [np.ones((1, images))])
 
-    drawn = statistics.resampled_scores(result, replicates=1)
+    drawn = statistics.resample(result, replicates=1).drawn
 
     expected = scores(result.counts, result.loss, result.class_names)
     assert list(drawn) == list(expected)
@@ -47,7 +59,7 @@ def test_undefined_scores_of_a_replicate_are_undefined_as_those_of_the_split(mon
     result = result_of(empty)
     monkeypatch.setattr(statistics, "_draws", lambda images, **_: [np.ones((1, images))])
 
-    drawn = statistics.resampled_scores(result, replicates=1)
+    drawn = statistics.resample(result, replicates=1).drawn
 
     expected = scores(result.counts, result.loss, result.class_names)
     actual = {name: column[0] for name, column in drawn.items()}
@@ -57,7 +69,7 @@ def test_undefined_scores_of_a_replicate_are_undefined_as_those_of_the_split(mon
 
 
 def test_images_that_are_all_alike_leave_no_doubt():
-    estimate = statistics.estimates(result_of([[[60, 10], [10, 20]]] * 5, loss=[0.5] * 5))["dice"]
+    estimate = estimates(result_of([[[60, 10], [10, 20]]] * 5, loss=[0.5] * 5))["dice"]
 
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((2 / 3,) * 3)
     assert estimate.half_width == pytest.approx(0)
@@ -66,14 +78,14 @@ def test_images_that_are_all_alike_leave_no_doubt():
 def test_an_interval_of_a_mean_is_as_wide_as_the_normal_one():
     loss = np.random.default_rng(1).normal(0, 1, 400)
 
-    estimate = statistics.estimates(result_of([[[1, 0], [0, 1]]] * 400, loss=loss))["loss"]
+    estimate = estimates(result_of([[[1, 0], [0, 1]]] * 400, loss=loss))["loss"]
 
     assert estimate.half_width == pytest.approx(1.96 * loss.std() / 20, rel=0.06)
     assert estimate.low < loss.mean() < estimate.high
 
 
 def test_the_same_result_gives_the_same_interval_every_time():
-    assert statistics.estimates(some_result()) == statistics.estimates(some_result())
+    assert estimates(some_result()) == estimates(some_result())
 
 
 def test_draws_in_small_portions_are_still_all_there(monkeypatch):
@@ -89,41 +101,148 @@ def test_an_undefined_score_has_no_interval():
     empty = np.zeros((3, 2, 2), np.int64)
     empty[:, 0, 0] = 9
 
-    estimate = statistics.estimates(result_of(empty))["dice_fg"]
+    estimate = estimates(result_of(empty))["dice_fg"]
 
     assert np.isnan([estimate.value, estimate.low, estimate.high]).all()
     assert not estimate.excludes_zero
 
 
 def test_one_image_gives_an_interval_of_no_width():
-    estimate = statistics.estimates(result_of([[[5, 5], [0, 5]]]))["iou"]
+    estimate = estimates(result_of([[[5, 5], [0, 5]]]))["iou"]
 
     assert estimate.low == estimate.value == estimate.high
 
 
 def test_a_checkpoint_differs_from_itself_by_nothing():
-    differences = statistics.paired_differences(some_result(), some_result())
+    found = differences(some_result(), some_result())
 
-    assert all(d == statistics.Estimate(0, 0, 0) for d in differences.values())
+    assert all(d == statistics.Estimate(0, 0, 0) for d in found.values())
 
 
 def test_a_small_constant_lead_shows_although_the_scores_themselves_are_uncertain():
     loss = np.linspace(0.1, 2.0, 20)
     a, b = some_result(loss=loss), some_result(loss=loss - 0.05)
 
-    lead = statistics.paired_differences(a, b)["loss"]
+    lead = differences(a, b)["loss"]
 
     assert (lead.value, lead.low, lead.high) == pytest.approx((0.05,) * 3)
     assert lead.excludes_zero
-    assert statistics.estimates(a)["loss"].half_width > 0.2
+    assert estimates(a)["loss"].half_width > 0.2
 
 
-def test_results_of_other_images_are_not_paired():
-    a, b = some_result(), some_result(fingerprint="another")
+def test_results_of_other_images_are_not_comparable_and_those_of_folds_have_the_same_truth():
+    a, b, other = some_result(), some_result(fingerprint="another"), some_result(seed=1)
 
+    assert statistics.comparable(a, a)
     assert not statistics.comparable(a, b)
-    with pytest.raises(ValueError, match="same images"):
-        statistics.paired_differences(a, b)
+    assert statistics.same_truth(a, b)
+    assert not statistics.same_truth(a, other)
+
+
+def test_scores_without_each_image_are_those_of_the_others():
+    result = some_result(images=5)
+
+    without = statistics.resample(result, replicates=1).without
+
+    for left_out in range(5):
+        kept = np.arange(5) != left_out
+        expected = scores(result.counts[kept], result.loss[kept], result.class_names)
+        assert {name: each[left_out] for name, each in without.items()} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["loss", "dice", "dice_fg", "miou"])
+def test_intervals_are_those_of_scipy(name):
+    result = some_result(images=100, seed=3)
+    outside = norm.cdf(-student.ppf(0.975, 99) * np.sqrt(100 / 99))
+
+    def statistic(drawn):
+        return scores(result.counts[drawn], result.loss[drawn], result.class_names)[name]
+
+    expected = bootstrap(
+        (np.arange(100),),
+        statistic,
+        vectorized=False,
+        n_resamples=2000,
+        confidence_level=1 - 2 * outside,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    found = estimates(result)[name]
+
+    allowed = 0.06 * (expected.high - expected.low)  # 2000 replicates leave so much to chance
+    assert found.low == pytest.approx(expected.low, abs=allowed)
+    assert found.high == pytest.approx(expected.high, abs=allowed)
+
+
+@pytest.mark.parametrize("images", [10, 30, 100, 1000])
+def test_quantiles_are_students(images):
+    expected = student.ppf(0.975, images - 1) * np.sqrt(images / (images - 1))
+
+    assert statistics._widened_quantile(images) == pytest.approx(expected, abs=2e-3)
+
+
+def test_holm_multiplies_the_smallest_most_and_never_falls():
+    # by hand: 0.01 x 4, 0.02 x 3, max(0.03 x 2, 0.06), max(0.5 x 1, 0.06)
+    assert statistics.holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert statistics.holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
+    assert statistics.holm([]) == []
+    corrected = statistics.holm([np.nan, 0.04])
+    assert np.isnan(corrected[0])
+    assert corrected[1] == 0.04
+
+
+def differing_by(drawn, value):
+    drawn = np.asarray(drawn, dtype=np.float64)
+    return statistics.Resampled({"x": value}, {"x": drawn}, {"x": np.zeros(2)})
+
+
+def test_p_counts_the_replicates_beyond_zero_on_both_sides():
+    drawn = np.concatenate([np.full(30, -1.0), np.full(969, 1.0)])
+
+    assert statistics.p_value(differing_by(drawn, 1.0), "x") == pytest.approx(2 * 31 / 1000)
+
+
+def test_p_of_a_difference_far_from_zero_is_that_of_the_normal_distribution():
+    drawn = np.random.default_rng(0).normal(6, 1, 2000)
+
+    p = statistics.p_value(differing_by(drawn, 6.0), "x")
+
+    assert p == pytest.approx(2 * norm.sf(6 / drawn.std()))
+    assert p < 1e-6
+
+
+def test_no_difference_at_all_is_chance():
+    assert statistics.p_value(differing_by(np.zeros(100), 0.0), "x") == 1.0
+
+
+def constant(value, images=4):
+    """Scores that no image moves: only the trainings differ."""
+    return statistics.Resampled(
+        {"x": value}, {"x": np.full(20_000, value)}, {"x": np.full(images, value)}
+    )
+
+
+def test_a_pool_has_the_mean_and_the_standard_error_over_trainings():
+    values = [0.5, 0.6, 0.8]
+
+    pooled = statistics.pool([constant(v) for v in values], seed=1)
+
+    assert pooled.values["x"] == pytest.approx(np.mean(values))
+    standard_error = np.std(values, ddof=1) / np.sqrt(3)
+    assert pooled.drawn["x"].std() == pytest.approx(standard_error, rel=0.02)
+    assert pooled.drawn["x"].mean() == pytest.approx(np.mean(values), abs=0.003)
+
+
+def test_pools_of_two_settings_draw_their_trainings_apart():
+    a, b = (statistics.pool([constant(0.4), constant(0.8)], seed=seed) for seed in (0, 1))
+
+    assert statistics.difference(a, b).drawn["x"].std() > 0.1
+
+
+def test_a_pool_of_one_training_is_that_training():
+    only = statistics.resample(some_result())
+
+    assert statistics.pool([only], seed=3) is only
 
 
 def test_a_metric_that_is_added_gets_its_interval(monkeypatch):
@@ -131,7 +250,7 @@ def test_a_metric_that_is_added_gets_its_interval(monkeypatch):
     monkeypatch.setitem(metrics.PER_IMAGE, "half", lambda c: np.full(len(c), 0.5))
     monkeypatch.setitem(metrics.OF_CLASS, "miss", lambda c: 1 - metrics.recall_of_class(c))
 
-    found = statistics.estimates(some_result())
+    found = estimates(some_result())
 
     assert found["half"] == statistics.Estimate(0.5, 0.5, 0.5)
     for name in ("predicted_fg", "miss[scratch]", "miss[dent]"):

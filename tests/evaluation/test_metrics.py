@@ -5,6 +5,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -200,3 +201,41 @@ def test_answers_without_a_model_score_what_such_predictions_would(counts):
 def test_answers_without_a_model_by_hand():
     # of 40 pixels 11 are foreground
     assert without_a_model(COUNTS) == pytest.approx((29 / 40, 22 / 51))
+
+
+def test_scores_from_counts_are_those_of_scikit_learn():
+    generator = np.random.default_rng(5)
+    true = generator.integers(0, 3, (6, 400))
+    predicted = np.where(generator.random((6, 400)) < 0.6, true, generator.integers(0, 3, (6, 400)))
+    counts = np.stack(
+        [
+            sklearn.metrics.confusion_matrix(t, p, labels=[0, 1, 2])
+            for t, p in zip(true, predicted, strict=True)
+        ]
+    ).astype(np.int64)
+
+    found = scores(counts, np.zeros(6), ("background", "a", "b"))
+
+    t, p = true.ravel(), predicted.ravel()
+    precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(t, p, labels=[1, 2])
+    iou = sklearn.metrics.jaccard_score(t, p, labels=[1, 2], average=None)
+    each = [sklearn.metrics.f1_score(a > 0, b > 0) for a, b in zip(true, predicted, strict=True)]
+    expected = {
+        "accuracy": sklearn.metrics.accuracy_score(t, p),
+        "dice": np.mean(each),
+        "dice_fg": sklearn.metrics.f1_score(t > 0, p > 0),
+        "iou_fg": sklearn.metrics.jaccard_score(t > 0, p > 0),
+        "mdice": f1.mean(),
+        "miou": iou.mean(),
+        **{
+            f"{name}[{c}]": values[i]
+            for name, values in (
+                ("precision", precision),
+                ("recall", recall),
+                ("dice", f1),
+                ("iou", iou),
+            )
+            for i, c in enumerate("ab")
+        },
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected)

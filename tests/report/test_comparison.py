@@ -9,8 +9,10 @@ from cardamage.config import loading
 from cardamage.errors import RunError
 from cardamage.evaluation.metrics import scores_per_image
 from cardamage.report import comparison
+from cardamage.report.lead import leading, rivals_of
 from cardamage.report.load import load_run
 from cardamage.report.notices import Notice
+from cardamage.report.repeats import differing, flat_config, group_runs
 from cardamage.runs.continued import Source, write_origin
 from cardamage.runs.paths import RunPaths
 from tests.helpers.finished_runs import make_run
@@ -19,6 +21,14 @@ from tests.report.test_page import Page
 
 def load(run):
     return load_run(run, loading.load(run.config))
+
+
+def alone(runs):
+    return group_runs(runs, comparison.labels_of(runs))
+
+
+def differing_keys(runs):
+    return differing([flat_config(results) for results in runs])
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +45,17 @@ def report(runs):
 
 
 def test_the_run_that_is_best_on_validation_leads(runs, report):
-    assert comparison.leading(runs, "dice_fg") == 1
-    assert "<h1>strong leads</h1>" in report.page
+    assert leading(alone(runs), "dice_fg") == 1
+    assert "Checkpoint to use: strong, epoch" in report.page
     assert f"cardamage predict {runs[1].run.root} " in report.page
 
 
 def test_the_test_split_has_no_say_in_who_leads(runs):
     weak, strong = runs
-    perfect = {
-        name: dataclasses.replace(estimate, value=1.0)
-        for name, estimate in weak.intervals[weak.best].items()
-    }
-    lucky = dataclasses.replace(weak, intervals=weak.intervals | {weak.best: perfect})
+    perfect = dataclasses.replace(weak.sampled, values=dict.fromkeys(weak.sampled.values, 1.0))
+    lucky = dataclasses.replace(weak, sampled=perfect)
 
-    assert comparison.leading([lucky, strong], "dice_fg") == 1
+    assert leading(alone([lucky, strong]), "dice_fg") == 1
 
 
 def test_loss_leads_when_lowest_and_nothing_undefined_leads(runs):
@@ -60,8 +67,8 @@ def test_loss_leads_when_lowest_and_nothing_undefined_leads(runs):
         high, metrics=high.metrics | {"val_loss": np.full(len(high.epochs), np.nan)}
     )
 
-    assert comparison.leading([high, low], "loss") == 1
-    assert comparison.leading([undefined, high], "loss") == 1
+    assert leading(alone([high, low]), "loss") == 1
+    assert leading(alone([undefined, high]), "loss") == 1
 
 
 def test_the_lead_is_told_with_its_interval_on_the_same_images(report):
@@ -71,38 +78,33 @@ def test_the_lead_is_told_with_its_interval_on_the_same_images(report):
 
 
 def test_only_keys_that_differ_are_listed(runs):
-    keys, values = comparison.differing_keys(runs)
-
-    assert keys == ["optim.lr", "train.epochs"]
-    assert values == [["0.01", "0.001"], ["4", "5"]]
+    assert differing_keys(runs) == {"optim.lr": ["0.01", "0.001"], "train.epochs": ["4", "5"]}
 
 
 def test_a_key_that_a_run_lacks_is_a_dash(runs, tmp_path):
     sgd = load(make_run(tmp_path / "sgd", epochs=5, overrides=("optim={name: sgd}",)))
 
-    keys, values = comparison.differing_keys([runs[1], sgd])
-
-    assert dict(zip(keys, values, strict=True))["optim.momentum"] == ["\N{EN DASH}", "0.0"]
+    assert differing_keys([runs[1], sgd])["optim.momentum"] == ["\N{EN DASH}", "0.0"]
 
 
 def test_a_section_that_a_run_leaves_out_is_dashes(runs, tmp_path):
     more = load(make_run(tmp_path / "more", epochs=5, overrides=("continue_from={run: e2}",)))
 
-    assert comparison.differing_keys([runs[1], more]) == (
-        ["continue_from.run", "continue_from.checkpoint"],
-        [["\N{EN DASH}", "e2"], ["\N{EN DASH}", "last"]],
-    )
+    assert differing_keys([runs[1], more]) == {
+        "continue_from.run": ["\N{EN DASH}", "e2"],
+        "continue_from.checkpoint": ["\N{EN DASH}", "last"],
+    }
 
 
 def test_groups_of_categories_are_one_key(runs, tmp_path):
     grouped = "data.classes={scratch: [a, b], dent: [c]}"
     other = load(make_run(tmp_path / "grouped", epochs=5, overrides=(grouped,)))
 
-    assert comparison.differing_keys([runs[1], other])[0] == ["data.classes"]
+    assert list(differing_keys([runs[1], other])) == ["data.classes"]
 
 
 def test_equal_configs_differ_in_nothing(runs):
-    assert comparison.differing_keys([runs[0], runs[0]]) == ([], [])
+    assert differing_keys([runs[0], runs[0]]) == {}
 
 
 def test_runs_on_other_images_are_not_paired_and_nobody_leads(runs, tmp_path):
@@ -111,8 +113,8 @@ def test_runs_on_other_images_are_not_paired_and_nobody_leads(runs, tmp_path):
     report = comparison.comparison_report([*runs, other])
 
     assert "<h1>These scores do not compare</h1>" in report.page
-    assert "leads</h1>" not in report.page
-    assert "leads" not in report.summary
+    assert "Checkpoint to use" not in report.page
+    assert "Checkpoint to use" not in report.summary
     assert "tested on different packed images" in report.page
     assert "splits or classes: other" in report.page
     assert "| weak |" in report.summary  # these two are still paired
@@ -141,7 +143,7 @@ def test_names_are_shown_and_never_run(runs):
 
 
 def test_figures_lie_beside_it(report):
-    assert sorted(report.figures) == ["pictures", "scores", "tests", "validation"]
+    assert sorted(report.figures) == ["costs", "pictures", "scores", "tests", "validation"]
     assert all(f"({name}.png)" in report.summary for name in report.figures)
 
 
@@ -155,7 +157,7 @@ def test_single_checkpoints_are_compared_under_their_epochs(picked):
     report = comparison.comparison_report(picked)
 
     assert comparison.labels_of(picked) == ["strong@5", "weak@2", "weak@4"]
-    assert "<h1>strong@5 leads</h1>" in report.page
+    assert "Checkpoint to use: strong@5" in report.page
     assert "Comparison of 3 checkpoints" in report.page
     assert "on the same 10 images" in report.page
     for results, label in zip(picked, ("strong@5", "weak@2", "weak@4"), strict=True):
@@ -168,12 +170,12 @@ def test_single_checkpoints_are_compared_under_their_epochs(picked):
 
 def test_differences_of_checkpoints_are_those_of_their_own_tests(picked, runs):
     strong, early, late = picked
-    (first, second), unpaired = comparison._rivals(picked, ["a", "b", "c"], 0)
+    (first, second), unpaired = rivals_of(alone(picked), 0)
 
     assert unpaired == []
     for rival, results in ((first, early), (second, late)):
         loss = np.mean(strong.result.loss) - np.mean(results.result.loss)
-        assert rival["differences"][0].value == pytest.approx(loss)
+        assert rival.differences["loss"].value == pytest.approx(loss)
     assert (early.result.epoch, late.result.epoch) == (2, 4)
     assert runs[0].result.epoch == runs[0].best  # what they were picked from is as it was
 

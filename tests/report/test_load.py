@@ -59,7 +59,8 @@ def test_every_tested_epoch_has_intervals_around_its_scores(results):
 
 
 def test_parameters_are_counted_without_running_statistics(results):
-    assert results.parameters == 4 * 3 * 3 * 3
+    assert results.cost.parameters == 4 * 3 * 3 * 3
+    assert results.cost.checkpoint_bytes == results.run.checkpoint(results.best).stat().st_size
 
 
 def test_speed_is_the_median_over_epochs_each_as_it_was_trained_last(run):
@@ -68,11 +69,11 @@ def test_speed_is_the_median_over_epochs_each_as_it_was_trained_last(run):
             json.dumps({"event": "epoch", "epoch": 3, "seconds": 7.5, "images_per_second": 500.0})
             + "\n"
         )
-    speed = load(run).speed
+    cost = load(run).cost
 
-    assert speed.images_per_second == 42.0  # of 41, 42 and 500
-    assert speed.seconds == 2.5 + 2.5 + 7.5
-    assert speed.data_wait_share is None  # not known of every epoch
+    assert cost.images_per_second == 42.0  # of 41, 42 and 500
+    assert cost.seconds == 3 * 2.5 + 7.5  # the third was trained twice
+    assert cost.data_wait_share is None  # not known of every epoch
 
 
 def test_a_run_without_events_provenance_and_checkpoints_is_still_reported(run):
@@ -82,9 +83,9 @@ def test_a_run_without_events_provenance_and_checkpoints_is_still_reported(run):
 
     loaded = load(run)
 
-    assert loaded.parameters is None
+    assert loaded.cost.parameters is None
     assert loaded.provenance == {}
-    assert loaded.speed.images_per_second is None
+    assert loaded.cost.images_per_second is None
 
 
 def test_a_run_brought_here_without_its_shards_has_none(run):
@@ -225,3 +226,34 @@ def test_a_damaged_provenance_is_refused(run, content):
     run.provenance.write_text(content)
 
     assert "is damaged" in refusal(run)
+
+
+def test_memory_and_the_speed_of_testing_are_read_where_they_are_recorded(run):
+    with run.events.open("a") as stream:
+        for event in (
+            {"event": "epoch", "epoch": 1, "peak_memory_bytes": 5_000_000},
+            {"event": "epoch", "epoch": 2, "peak_memory_bytes": 7_000_000},
+            {"event": "progress", "stage": "test", "per_second": 31.0},
+        ):
+            stream.write(json.dumps(event) + "\n")
+
+    cost = load(run).cost
+
+    assert cost.peak_memory_bytes == 7_000_000
+    assert cost.tested_per_second == 31.0
+
+
+def test_epochs_are_told_apart_by_validation_counts_where_they_are_kept(run):
+    assert load(run).course.split == "test"
+    run.test_counts("valid", 1).parent.mkdir()
+    for epoch in (1, 2, 3):
+        result = read_result(run.test_counts("test", epoch))
+        write_result(run.test_counts("valid", epoch), result)
+
+    kept = load(run)
+    assert kept.course.split == "valid"
+    assert list(kept.course.epochs) == [1, 2, 3]
+    assert list(kept.course.epochs[1].values) == ["dice_fg"]
+
+    run.test_counts("valid", 2).unlink()
+    assert load(run).course.split == "test"

@@ -65,3 +65,35 @@ def test_long_names_keep_both_ends():
 
 def test_sizes():
     assert wording.size((240, 320)) == f"240 {TIMES} 320"
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [
+        (7, 10, "about 7 of 10 pixels"),
+        (66, 100, "about 7 of 10 pixels"),
+        (0, 10, "none of the pixels"),
+        (10, 10, "all pixels"),
+        (1, 100, "fewer than 1 of 20 pixels"),
+        (99, 100, "more than 19 of 20 pixels"),
+        (0, 0, "nothing, for there are no pixels"),
+    ],
+)
+def test_shares_in_tenths(part, whole, text):
+    assert wording.each_of_ten(part, whole, "pixels") == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(1500, "1.5 kB"), (31_040_000, "31 MB"), (2_340_000_000, "2.34 GB")]
+)
+def test_sizes_in_bytes(number, text):
+    assert wording.bytes_of(number) == text
+
+
+def test_p_values():
+    assert [wording.p_value(p) for p in (0.0001, 0.0234, 0.5, nan)] == [
+        "< 0.001",
+        "0.023",
+        "0.50",
+        DASH,
+    ]

@@ -23,6 +23,7 @@ for (const section of document.querySelectorAll("[data-gallery]")) {
     form.elements.b.value = data.chosen;
   }
   document.documentElement.classList.add("has-gallery");
+  document.querySelector('.contents a[href="#pictures"]')?.closest("li").classList.add("still");
   section.hidden = false;
 
   const numberOf = (field) => (field.value === "" ? null : Number(field.value));

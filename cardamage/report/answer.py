@@ -1,0 +1,224 @@
+"""The answer a report begins with: which checkpoint, how good, how sure, and what next."""
+
+import shlex
+from dataclasses import dataclass
+from math import isnan
+
+import numpy as np
+
+from cardamage.data.shards.reader import ShardReader
+from cardamage.errors import counted
+from cardamage.report.load import RunResults
+from cardamage.report.notices import is_usable
+from cardamage.report.selection import (
+    alike_epochs,
+    best_constant,
+    most_influential,
+    other_choices,
+    promised_too_much,
+)
+from cardamage.report.wording import each_of_ten, interval, listed, score, signed, title
+from cardamage.runs.checkpoints import rule
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the first screen of a report says.
+
+    Attributes:
+        points: question and answer, each answer a few plain sentences.
+        command: predicts with the checkpoint; None where there is none to use.
+    """
+
+    headline: str
+    is_usable: bool
+    points: tuple[tuple[str, str], ...]
+    command: str | None
+
+
+def run_answer(results: RunResults) -> Answer:
+    """The answer of the report of one run."""
+    usable, best = is_usable(results), results.best
+    points = [
+        ("Why this one", _why(results)),
+        ("How good", " ".join(quality(results))),
+        ("How sure", " ".join(_certainty(results))),
+        ("Beside no model", constant_answer(results)),
+        *([] if usable else [("What to try", what_to_try(results))]),
+        *_choosing(results),
+    ]
+    headline = "Checkpoint to use" if usable else "Not usable yet, the best so far"
+    return Answer(f"{headline}: epoch {best}", usable, tuple(points), predict_command(results))
+
+
+def predict_command(results: RunResults) -> str:
+    """What predicts with the chosen checkpoint."""
+    run = shlex.quote(str(results.run.root))
+    return f"cardamage predict {run} --images PHOTOS --checkpoint {results.best} --out OUT"
+
+
+def _why(results: RunResults) -> str:
+    select_by, epochs = results.experiment.test.select_by, len(results.epochs)
+    value = results.validation(select_by, results.best)
+    return (
+        f"It has the {rule(select_by)} ({score(value)}) of {counted(epochs, 'epoch')}. "
+        f"{_split(results).capitalize()} had no say in it."
+        if results.experiment.test.split == "test"
+        else f"It has the {rule(select_by)} ({score(value)}) of {counted(epochs, 'epoch')}."
+    )
+
+
+def quality(results: RunResults) -> list[str]:
+    """How good the chosen checkpoint is, in sentences: counts of damages belong here as well."""
+    total = results.result.counts.sum(axis=0)
+    true, marked = total[1:].sum(), total[:, 1:].sum()
+    hit, right = total[1:, 1:].sum(), np.diag(total)[1:].sum()
+    said = [f"On {_split(results)} it finds {each_of_ten(hit, true, 'damaged pixels')}"]
+    if marked:
+        false = each_of_ten(marked - hit, marked, "pixels it marks")
+        said[0] += f"; {false} are false"
+    said[0] += "."
+    if len(total) > 2 and hit:
+        said.append(f"It names the right class for {each_of_ten(right, hit, 'pixels it finds')}.")
+    return [*said, *_clean_photos(results)]
+
+
+def _clean_photos(results: RunResults) -> list[str]:
+    """Photos without damage, which scores that count pixels hardly see."""
+    counts = results.result.counts
+    clean = counts[:, 1:].sum(axis=(1, 2)) == 0
+    if not clean.any():
+        return []
+    marked = int((counts[clean][:, 0, 1:].sum(axis=1) > 0).sum())
+    return [
+        (
+            f"Of {counted(int(clean.sum()), 'photo')} without damage it leaves "
+            f"{int(clean.sum()) - marked} unmarked."
+        )
+    ]
+
+
+def _certainty(results: RunResults) -> list[str]:
+    select_by = results.experiment.test.select_by
+    estimate = results.intervals[results.best][select_by]
+    said = [
+        (
+            f"{title(select_by)} {score(estimate.value)}, 95 % interval "
+            f"{interval(estimate.low, estimate.high)} for other photos like these {results.images}."
+        )
+    ]
+    if found := most_influential(results, select_by):
+        said.append(
+            f"Without the photo that weighs most ({_photo(results, found.image)}) it would be "
+            f"{score(found.without)}."
+        )
+    if len(results.course.epochs) > 1:
+        said.append(_alike(results))
+    return said
+
+
+def _alike(results: RunResults) -> str:
+    alike = [str(epoch) for epoch in alike_epochs(results)]
+    split = results.course.split
+    paired = f"by the same {split} photos, corrected for the number of epochs"
+    if not alike:
+        said = f"Every other epoch differs by more than chance ({paired})."
+    else:
+        number = "Epoch" if len(alike) == 1 else "Epochs"
+        said = f"{number} {listed(alike)} cannot be told from it ({paired})."
+    if split != "valid":
+        said += (
+            " What each validation photo scores is not kept; this adds it: cardamage test "
+            f"{shlex.quote(str(results.run.root))} test.split=valid"
+        )
+    return said
+
+
+def constant_answer(results: RunResults) -> str:
+    """Whether an answer that looks at no photo does as well."""
+    select_by = results.experiment.test.select_by
+    columns = dict.fromkeys(["dice_fg", *([select_by] if select_by != "loss" else [])])
+    said = []
+    for column in columns:
+        name, value = best_constant(results, column)
+        if isnan(value):
+            continue
+        estimate = results.intervals[results.best][column]
+        beaten = (
+            "clearly more"
+            if estimate.low > value
+            else "more, but within the uncertainty"
+            if estimate.value > value
+            else "no more"
+        )
+        what = "background" if name == results.result.class_names[0] else f"“{name}”"
+        said.append(
+            f"Calling every pixel {what} scores {title(column)} {score(value)}; this checkpoint "
+            f"{score(estimate.value)}, {beaten}."
+        )
+    return " ".join(said) or "No constant answer has a score on these photos."
+
+
+def what_to_try(results: RunResults) -> str:
+    """Where to begin with a model that is no better than a constant answer."""
+    experiment, steps = results.experiment, []
+    steps.append(
+        f"look at the labels (cardamage preview {shlex.quote(experiment.data.source)} --out DIR; "
+        f"cardamage audit)"
+    )
+    if results.best == results.epochs[-1]:
+        steps.append(f"train longer (train.epochs={2 * results.epochs[-1]})")
+    if {loss.name for loss in experiment.losses} == {"cross_entropy"}:
+        steps.append(
+            'add a loss that damage weighs more in (loss="[{name: cross_entropy}, {name: dice}]")'
+        )
+    if experiment.weights == "none":
+        steps.append("begin with pretrained weights (model.name=smp)")
+    steps.append("try another learning rate (optim.lr)")
+    text = "; ".join(steps)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _choosing(results: RunResults) -> list[tuple[str, str]]:
+    """What other rules would have picked, and what choosing on the test split would promise."""
+    if len(results.tested_epochs) < 2:
+        return []
+    column = title(results.experiment.test.select_by)
+    others = other_choices(results)
+    words = [
+        f"{listed(choice.rules)} {'pick' if len(choice.rules) > 1 else 'picks'} "
+        + (
+            "the same"
+            if choice.epoch == results.best
+            else f"epoch {choice.epoch} ({column} {signed(choice.gain)} on {_split(results)})"
+        )
+        for choice in others
+    ]
+    text = "; ".join(words)
+    epoch, excess = promised_too_much(results)
+    promise = (
+        f"The epoch chosen on the validation split also scores best on {_split(results)}."
+        if excess <= 0
+        else f"Epoch {epoch} scores best there. A report that chose it for that would promise "
+        f"{score(excess)} too much."
+    )
+    points = [("Other rules", f"{text}.")]
+    if results.experiment.test.split == "test" and not isnan(excess):
+        points.append(("Choosing on test", promise))
+    return points
+
+
+def _split(results: RunResults) -> str:
+    return f"the {results.experiment.test.split} split"
+
+
+def _photo(results: RunResults, number: int) -> str:
+    """A photo's file name where the packed dataset is here, else its key."""
+    key = str(results.result.keys[number])
+    manifest = results.manifest
+    if results.shards is None or manifest is None:
+        return f"sample {key}"
+    if manifest.fingerprint != results.result.fingerprint:
+        return f"sample {key}"
+    with ShardReader(results.shards, results.experiment.test.split) as reader:
+        return str(reader.info(number).get("file_name", key)).partition(".rf.")[0]
