@@ -70,10 +70,11 @@ class Resampled:
 
     def only(self, columns: Sequence[str]) -> "Resampled":
         """The same for some of the scores."""
-        return Resampled(*({c: part[c] for c in columns} for part in self._parts()))
-
-    def _parts(self) -> tuple[Mapping[str, float], Drawn, Drawn]:
-        return self.values, self.drawn, self.without
+        return Resampled(
+            {name: self.values[name] for name in columns},
+            {name: self.drawn[name] for name in columns},
+            {name: self.without[name] for name in columns},
+        )
 
 
 def resample(result: TestResult, *, replicates: int = REPLICATES, seed: int = SEED) -> Resampled:

@@ -151,21 +151,21 @@ def compared_costs(runs: Sequence[RunResults], labels: Sequence[str], *, wide: b
         steps = sorted((minutes[i], values[i]) for i in front)
         if steps:
             axes.step(*zip(*steps, strict=True), where="post", color=INK, alpha=0.45, linewidth=1.2)
-        for number, label in enumerate(labels):
+        named = []
+        for number, label in enumerate(short):
             if not (isfinite(minutes[number]) and isfinite(values[number])):
                 continue
-            place = (minutes[number], values[number])
-            axes.plot(*place, "o", color=run_colour(number), markersize=7)
+            colour = run_colour(number)
+            axes.plot(minutes[number], values[number], "o", color=colour, markersize=7)
             if len(runs) <= len(_RUNS) or number in front:
-                axes.annotate(
-                    shortened(label, 22),
-                    place,
-                    xytext=(6, 4),
-                    textcoords="offset points",
-                    fontsize=8.5,
-                )
-        axes.margins(x=0.15, y=0.18)
+                named.append((label, colour, np.array([values[number]])))
+        axes.margins(x=0.05, y=0.18)
+        axes.set_xlim(left=0)
+        label_ends(axes, named)
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.set_xlabel("minutes of training", loc="right", labelpad=1)
 
-    return render_plots(select_by, draw, wide=wide, axes_height_in=2.6, columns=[select_by])
+    short = [shortened(label, 18) for label in labels]
+    return render_plots(
+        select_by, draw, wide=wide, axes_height_in=2.6, columns=[select_by], labels=short
+    )

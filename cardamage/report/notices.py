@@ -55,7 +55,7 @@ def comparison_notices(runs: Sequence[RunResults], labels: Sequence[str]) -> lis
     def told(values: Sequence[str]) -> str:
         return "; ".join(f"{label}: {value}" for label, value in zip(labels, values, strict=True))
 
-    reasons = [
+    reasons: list[tuple[str, list[str]]] = [
         ("have different classes", [", ".join(r.result.class_names[1:]) for r in runs]),
         ("were tested on different splits", [r.experiment.test.split for r in runs]),
     ]

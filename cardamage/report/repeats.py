@@ -140,8 +140,10 @@ def grid_of(groups: Sequence[Group]) -> Grid | None:
     )
     if len(rows) < 2 or len(columns) < 2 or len(rows) + len(columns) > len(groups) + 1:
         return None
-    there = {tuple(group.settings[key] for key in keys): i for i, group in enumerate(groups)}
-    return Grid(*keys, rows, columns, [[there.get((r, c)) for c in columns] for r in rows])
+    row_key, column_key = keys
+    there = {(g.settings[row_key], g.settings[column_key]): i for i, g in enumerate(groups)}
+    cells = [[there.get((row, column)) for column in columns] for row in rows]
+    return Grid(row_key, column_key, rows, columns, cells)
 
 
 def _numbers_first(value: str) -> tuple[bool, float, str]:

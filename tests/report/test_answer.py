@@ -18,7 +18,7 @@ from cardamage.report.selection import (
 )
 
 
-def tested_as(results, counts):
+def with_counts(results, counts):
     """The same run whose chosen checkpoint was tested with other counts."""
     counts = np.asarray(counts, dtype=np.int64)
     keys = np.array([f"{i:08d}" for i in range(len(counts))])
@@ -42,7 +42,7 @@ def image(hit, missed, false, clean=1000):
 def test_pixels_found_and_falsely_marked_are_told_in_tenths(results):
     counts = [image(700, 300, 175), image(0, 0, 0), image(0, 0, 5)]
 
-    said = " ".join(quality(tested_as(results, counts)))
+    said = " ".join(quality(with_counts(results, counts)))
 
     assert "finds about 7 of 10 damaged pixels" in said
     assert "about 2 of 10 pixels it marks are false" in said  # 180 of 880
@@ -51,14 +51,14 @@ def test_pixels_found_and_falsely_marked_are_told_in_tenths(results):
 
 
 def test_a_model_that_marks_nothing_is_told_so(results):
-    said = " ".join(quality(tested_as(results, [image(0, 50, 0)])))
+    said = " ".join(quality(with_counts(results, [image(0, 50, 0)])))
 
     assert "finds none of the damaged pixels." in said
     assert "false" not in said
 
 
 def test_a_constant_answer_is_the_best_of_all_constant_answers(results):
-    counts = tested_as(results, [image(0, 400, 0, clean=600), image(0, 0, 0)])
+    counts = with_counts(results, [image(0, 400, 0, clean=600), image(0, 0, 0)])
 
     # dice_fg of calling every pixel scratch: 2 * 400 / (2 * 400 + 600 + 1000)
     assert best_constant(counts, "dice_fg") == ("scratch", pytest.approx(800 / 2400))
@@ -68,7 +68,7 @@ def test_a_constant_answer_is_the_best_of_all_constant_answers(results):
 
 
 def test_a_model_no_better_than_a_constant_is_not_usable_and_told_what_to_try(results):
-    answer = run_answer(tested_as(results, [image(1, 400, 300)] * 12))
+    answer = run_answer(with_counts(results, [image(1, 400, 300)] * 12))
 
     assert not answer.is_usable
     assert answer.headline.startswith("Not usable yet")
@@ -79,14 +79,14 @@ def test_a_model_no_better_than_a_constant_is_not_usable_and_told_what_to_try(re
 
 def test_the_photo_that_weighs_most_is_the_one_without_which_the_score_changes_most(results):
     counts = [image(90, 10, 10)] * 5 + [image(0, 5000, 0)]
-    found = most_influential(tested_as(results, counts), "dice_fg")
+    found = most_influential(with_counts(results, counts), "dice_fg")
 
     assert found.image == 5
     assert found.without == pytest.approx(0.9)
 
 
 def test_one_image_has_no_score_without_it(results):
-    assert most_influential(tested_as(results, [image(90, 10, 10)]), "dice_fg") is None
+    assert most_influential(with_counts(results, [image(90, 10, 10)]), "dice_fg") is None
 
 
 def course_of(results, by_epoch):

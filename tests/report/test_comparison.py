@@ -235,3 +235,38 @@ def test_names_of_runs_are_shown_and_never_run(tmp_path):
     assert "</td><script>" in page.text
     assert "\n<" not in rendered.summary
     assert r"\<img src=x onerror=alert(1)\>" in rendered.summary
+
+
+def test_a_warning_of_several_runs_is_told_once_with_the_numbers_of_each(runs):
+    found = comparison.grouped_notices(runs, ["weak", "strong"])
+
+    (few,) = [(whose, told) for whose, told in found if "has 10 images" in told[0][1].text]
+    assert few[0] == "weak and strong"
+    assert [label for label, _ in few[1]] == ["weak", "strong"]
+
+
+def test_code_and_versions_that_differ_are_listed_and_those_that_do_not_are_not(runs):
+    weak, strong = runs
+    packages = {"numpy": "2.1.0", "torch": "2.12.0"}
+    git = {"commit": "fedcba", "dirty": False}
+    newer = dataclasses.replace(
+        strong, provenance=strong.provenance | {"packages": packages, "git": git}
+    )
+
+    found = differing([comparison._origin(results) for results in (weak, newer)])
+
+    assert found["torch, version"] == ["2.11.0", "2.12.0"]
+    assert found["commit"] == ["0123456789abcdef", "fedcba"]
+    assert found["uncommitted changes, hash"][1] == "\N{EN DASH}"
+    assert list(found) == ["commit", "uncommitted changes, hash", "torch, version"]
+
+
+def test_the_address_of_a_report_runs_nothing(runs, tmp_path):
+    run = RunPaths(tmp_path / "javascript:alert(1)")
+    run.report.mkdir(parents=True)
+    (run.report / "index.html").write_text("")
+    there = dataclasses.replace(runs[0], run=run)
+
+    assert comparison._link(there, tmp_path) == "javascript%3Aalert%281%29/report/index.html"
+    assert comparison._link(there, None) is None
+    assert comparison._link(runs[0], tmp_path) is None

@@ -66,9 +66,19 @@ def test_names_of_runs_are_drawn_as_they_are(results, name):
     opened(figures.compared_curves([renamed, results], [name, "other"], test=True, wide=False))
 
 
+def test_runs_whose_cost_is_not_known_are_left_out_of_the_figure_of_costs(results):
+    unknown = dataclasses.replace(results, cost=dataclasses.replace(results.cost, seconds=None))
+
+    drawn = figures.compared_costs([results, unknown], ["a", "b"], wide=True)
+    opened(figures.compared_costs([unknown], ["b"], wide=False))
+
+    assert drawn == figures.compared_costs([results], ["a"], wide=True)
+
+
 def test_twenty_runs_are_drawn(results):
     labels = [f"run {number}" for number in range(20)]
 
+    opened(figures.compared_costs([results] * 20, labels, wide=True))
     opened(figures.compared_curves([results] * 20, labels, test=False, wide=True))
 
 

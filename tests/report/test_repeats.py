@@ -9,6 +9,7 @@ from cardamage.config import loading
 from cardamage.report import comparison
 from cardamage.report.lead import alike, leading, rivals_of
 from cardamage.report.load import load_run
+from cardamage.report.notices import comparison_notices
 from cardamage.report.repeats import grid_of, group_runs
 from tests.helpers.finished_runs import make_run
 
@@ -54,6 +55,11 @@ def sweep(base):
     ]
 
 
+@pytest.fixture(scope="module")
+def report(sweep):
+    return comparison.comparison_report(sweep)
+
+
 def groups_of(runs):
     return group_runs(runs, comparison.labels_of(runs))
 
@@ -68,9 +74,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_setting(sweep):
     assert groups[0].spread("dice_fg") == pytest.approx(np.std(VALIDATION["0.01"], ddof=1))
 
 
-def test_the_better_rate_leads_and_not_the_lucky_seed(sweep):
-    report = comparison.comparison_report(sweep)
-
+def test_the_better_rate_leads_and_not_the_lucky_seed(sweep, report):
     assert leading(groups_of(sweep), "dice_fg") == 1
     assert "Checkpoint to use: lr=0.001-seed=0, epoch" in report.page
     assert f"cardamage predict {sweep[3].run.root} " in report.summary
@@ -78,13 +82,13 @@ def test_the_better_rate_leads_and_not_the_lucky_seed(sweep):
     assert "| optim.lr=0.001 | 3 | 0.738 ± 0.003 |" in report.summary
 
 
-def test_settings_that_test_alike_are_not_said_to_differ(sweep):
+def test_settings_that_test_alike_are_not_said_to_differ(sweep, report):
     groups = groups_of(sweep)
     rivals, unpaired = rivals_of(groups, 1)
 
     assert unpaired == []
     assert alike(rivals, "dice_fg") == ["optim.lr=0.01"]  # their test counts are equal
-    assert "cannot be told from optim.lr=0.01" in comparison.comparison_report(sweep).page
+    assert "cannot be told from optim.lr=0.01" in report.page
 
 
 def test_a_lead_on_every_image_is_certain(base):
@@ -112,7 +116,7 @@ def test_folds_are_repeats_although_they_are_packed_apart(base):
     (group,) = groups_of(folds)
 
     assert group.sampled() is not None
-    assert "tested on different packed images" not in comparison.comparison_report(folds).page
+    assert comparison_notices(folds, ["a", "b", "c"]) == []
 
 
 def test_seeds_of_other_images_have_no_common_scores(base):
@@ -147,7 +151,10 @@ def test_a_sweep_over_two_keys_is_a_grid_in_the_order_of_its_values(base):
     assert grid.rows == ["0.01", "0.1"]
     assert grid.columns == ["4", "16", "128"]
     assert groups[grid.cells[0][2]].settings == {"optim.lr": "0.01", "train.batch_size": "128"}
-    assert "grid" in comparison.comparison_report(runs).page
+    drawn = comparison._grid(groups, "dice_fg", leading(groups, "dice_fg"))
+    cells = [cell for _, row in drawn["rows"] for cell in row]
+    assert [cell["runs"] for cell in cells] == [2] * 6
+    assert sum(cell["is_leader"] for cell in cells) == 1
 
 
 def test_one_key_or_unrelated_runs_are_no_grid(sweep, base):
