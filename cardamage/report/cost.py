@@ -10,7 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from cardamage.errors import CheckpointError
-from cardamage.runs.attempts import Attempt, cost
+from cardamage.runs.attempts import cost, read_attempts
 from cardamage.runs.paths import RunPaths
 from cardamage.system.console import read_events
 
@@ -38,11 +38,12 @@ class Cost:
     checkpoint_bytes: int | None = None
 
 
-def read_cost(run: RunPaths, epoch: int, attempts: Sequence[Attempt]) -> Cost:
+def read_cost(run: RunPaths, epoch: int) -> Cost:
     """The cost of a run whose checkpoint of ``epoch`` is chosen.
 
     Raises:
         CheckpointError: that checkpoint is damaged.
+        RunError: ``provenance.json`` is damaged.
     """
     events = read_events(run.events)
     trained = [event for event in events if event["event"] == "epoch"]
@@ -56,7 +57,7 @@ def read_cost(run: RunPaths, epoch: int, attempts: Sequence[Attempt]) -> Cost:
     tests = [e for e in events if e["event"] == "progress" and e.get("stage") == "test"]
     tested, memory = _numbers(tests, "per_second"), _numbers(trained, "peak_memory_bytes")
     every = _numbers(trained, "seconds")
-    spent = cost(attempts, "train") or (sum(every) if every else None)
+    spent = cost(read_attempts(run), "train") or (sum(every) if every else None)
     checkpoint = run.checkpoint(epoch)
     return Cost(
         seconds=spent,

@@ -127,7 +127,7 @@ def _results(run: RunPaths) -> dict[str, Any]:
     validation = next(row[f"val_{select_by}"] for row in metrics if row["epoch"] == best)
     try:
         cost = read_cost(run, best)
-    except CheckpointError:
+    except (CheckpointError, RunError):
         cost = Cost()
     found |= {"best": best, "validation": float(validation), "cost": cost}
     table = run.test_table(experiment.test.split)
