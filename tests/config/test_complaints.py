@@ -43,7 +43,7 @@ def refusal(*overrides: str) -> str:
             (
                 'optims: unknown key (did you mean "optim"?); allowed here: '
                 "name, seed, data, model, continue_from, loss, optim, schedule, ema, augment, "
-                "train, test, track"
+                "train, test, track, notify"
             ),
         ),
         (
