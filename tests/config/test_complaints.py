@@ -74,7 +74,7 @@ def refusal(*overrides: str) -> str:
             (
                 'epochs: unknown key (did you mean "train.epochs"?); allowed here: name, seed, '
                 "data, model, continue_from, loss, optim, schedule, ema, augment, train, test, "
-                "track"
+                "track, notify"
             ),
         ),
         (
