@@ -7,18 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cardamage.errors import CardamageError, ConfigError, require_extra
+from cardamage.runs.lookup import RUNS_DIR
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
 """The checkpoint and the model card, as they are named in a repository."""
 
 _SIGN_IN = "run `hf auth login`, or set HF_TOKEN to a token that may write"
+_FILES = (".safetensors", ".onnx", ".yaml", ".yml")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
 def is_repository(word: str) -> bool:
     """Whether a word may name a model on the Hub, ``user/name``, and nothing of this machine."""
     path = Path(word)
-    return bool(_NAME.fullmatch(word)) and not path.exists() and not path.parent.exists()
+    is_local = path.exists() or path.parent.exists() or path.parent == RUNS_DIR
+    return bool(_NAME.fullmatch(word)) and not is_local and path.suffix not in _FILES
 
 
 def push(repository: str, checkpoint: Path, card: str, *, private: bool, update: bool) -> str:

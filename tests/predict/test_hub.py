@@ -87,7 +87,19 @@ def test_which_words_name_a_repository(tmp_path):
     (tmp_path / "runs").mkdir()
     with contextlib.chdir(tmp_path):
         assert is_repository("jane/damage")
-        for word in ("damage", "runs/damage", "a/b/c", "/jane/damage", "../damage", "jane/"):
+        assert is_repository("jane/damage-1.5")
+        for word in (
+            "models/a.onnx",
+            "damage",
+            "runs/damage",
+            "a/b/c",
+            "/jane/damage",
+            "../damage",
+            "jane/",
+        ):
             assert not is_repository(word), word
+    (tmp_path / "runs").rmdir()
+    with contextlib.chdir(tmp_path):
+        assert not is_repository("runs/damage")
     with pytest.raises(ConfigError, match="user/name"):
         push("damage", tmp_path / "x", "", private=False, update=False)
