@@ -59,13 +59,10 @@ def predict_command(results: RunResults) -> str:
 
 def _why(results: RunResults) -> str:
     select_by, epochs = results.experiment.test.select_by, len(results.epochs)
-    value = results.validation(select_by, results.best)
-    return (
-        f"It has the {rule(select_by)} ({score(value)}) of {counted(epochs, 'epoch')}. "
-        f"{_split(results).capitalize()} had no say in it."
-        if results.experiment.test.split == "test"
-        else f"It has the {rule(select_by)} ({score(value)}) of {counted(epochs, 'epoch')}."
-    )
+    value = score(results.validation(select_by, results.best))
+    said = f"It has the {rule(select_by)} ({value}) of {counted(epochs, 'epoch')}."
+    is_unseen = results.experiment.test.split == "test"
+    return f"{said} The test split had no say in it." if is_unseen else said
 
 
 def quality(results: RunResults) -> list[str]:

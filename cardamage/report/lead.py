@@ -176,7 +176,7 @@ def _certainty(
     if len(rivals) > 1:
         paired += f", corrected for {len(rivals)} comparisons"
     if others := alike(rivals, select_by):
-        said.append(f"{listed(others)} cannot be told from it ({paired}).")
+        said.append(f"{_named(others)} cannot be told from it ({paired}).")
     elif rivals:
         said.append(f"Every other differs by more than chance ({paired}).")
     sign = -1.0 if select_by == "loss" else 1.0
@@ -187,14 +187,19 @@ def _certainty(
     ]
     if better:
         said.append(
-            f"{listed(better)} {'tests' if len(better) == 1 else 'test'} better by more than "
+            f"{_named(better)} {'tests' if len(better) == 1 else 'test'} better by more than "
             f"chance, although validation says otherwise: look at both splits."
         )
     if unpaired:
-        said.append(f"{listed(unpaired)} cannot be set beside it image by image.")
+        said.append(f"{_named(unpaired)} cannot be set beside it image by image.")
     if repeats == 1:
         said.append("It was trained once; another seed may score otherwise.")
     return said
+
+
+def _named(labels: Sequence[str]) -> str:
+    """Up to five of them, and how many more."""
+    return listed(labels if len(labels) <= 5 else [*labels[:4], f"{len(labels) - 4} more"])
 
 
 def _promise(groups: Sequence[Group], labels: Sequence[str], chosen: object, select_by: str) -> str:
