@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from cardamage.launch.watching.record import read_launch
+from cardamage.runs.attempts import read_attempts
 from cardamage.runs.paths import RunPaths
 from cardamage.runs.stages import read_stage
 from tests.helpers.programs import Program
@@ -29,6 +30,7 @@ backend: slurm
 all_stages: {{cpus_per_task: 1, time_minutes: 10}}
 train: {{nodes: 2, partition: {partition}, extra: {{{extra}}}}}
 save_seconds: 20
+starts_without_progress: {starts}
 watchdog_minutes: {watchdog}
 environment: {{{environment}}}
 """
@@ -103,6 +105,7 @@ class Training:
         extra: str = "",
         watchdog_s: float = 0,
         hangs: bool = False,
+        starts: int = 3,
     ) -> None:
         """Submit it, its gate shut; with ``hangs`` process 1 hangs there."""
         self.gate.mkdir()
@@ -114,7 +117,13 @@ class Training:
         profile = self.program.folder / f"{self.run.root.name}.yaml"
         watchdog = watchdog_s / 60
         profile.write_text(
-            PROFILE.format(partition=partition, extra=extra, watchdog=watchdog, environment=pairs)
+            PROFILE.format(
+                partition=partition,
+                extra=extra,
+                watchdog=watchdog,
+                environment=pairs,
+                starts=starts,
+            )
         )
         config = ("toy.yaml", f"train.epochs={EPOCHS}", f"name={self.run.root.name}")
         self.program.succeeds("jobs/pack.py", *config)
@@ -291,6 +300,33 @@ def test_preempted_by_a_job_of_higher_priority(trainings, undisturbed):
     training.wait_for_start(2)
     training.ends_as(undisturbed)
     assert "saved at step 4, in epoch 2" in training.log
+
+
+def test_a_start_that_slurm_ends_is_no_failure_and_the_batch_shell_heeds_usr2(
+    slurm, program, undisturbed
+):
+    early, asked = (Training(slurm, program, name) for name in ("early", "asked"))
+    early.submit(starts=1)  # one failure of its own would end it
+    asked.submit(starts=1)
+    early.wait_until(lambda: "start 1:" in early.log, "start 1")
+    slurm.output("scontrol", "requeue", early.job)  # before the first step
+    asked.wait_at_gate()
+    slurm.output("scancel", "--signal=USR2", "--batch", asked.job)
+    asked.wait_for_start(2)
+    asked.ends_as(undisturbed)
+    assert "saved at step 4, in epoch 2" in asked.log
+    early.wait_for_start(2)
+    early.ends_as(undisturbed)
+    found = read_attempts(asked.run)
+    assert [(a.begun_at, a.state) for a in found] == [(0, "stopped"), (4, "done")]
+    assert {a.job for a in found} == {asked.job}
+    before = {path: path.read_bytes() for path in asked.run.root.rglob("*") if path.is_file()}
+    said = program.succeeds(
+        "launch/submit.py", asked.run.root, "--stages", "train", "--cluster", "asked.yaml"
+    )
+    assert "nothing to do" in said
+    after = {path: path.read_bytes() for path in asked.run.root.rglob("*") if path.is_file()}
+    assert after == before
 
 
 def test_nodes_fail_with_their_processes(slurm, program, undisturbed):

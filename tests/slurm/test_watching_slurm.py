@@ -321,6 +321,16 @@ def test_cancel_of_a_queued_run(watched):
     )
 
 
+def test_cancel_of_one_run_of_a_waiting_array_leaves_the_others(watched):
+    array = watched.slurm.sbatch("sleep 60", "--array=0-2", "--hold")
+    for index, name in enumerate(("one", "two", "three")):
+        watched.submit(name, given={"train": f"{array}_{index}"})
+    out = watched.program.succeeds("launch/cancel.py", "two")
+    assert out == "runs/two: train cancelled\n"
+    left = watched.slurm.output("squeue", "-h", "-r", "-t", "PENDING", "-j", array, "-o", "%i")
+    assert set(left.split()) == {f"{array}_0", f"{array}_2"}
+
+
 def test_cancel_of_a_running_run_lets_it_save_and_queues_it_no_more(watched):
     run = watched.submit(pack="works", train="waits", test="works")
     watched.await_log(run, "train", "at work")

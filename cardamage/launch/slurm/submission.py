@@ -5,16 +5,20 @@ markers. The machine that submits may be switched off at once.
 """
 
 import re
+import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
-from cardamage.errors import CardamageError, ConfigError, RunError
+from cardamage.errors import CardamageError, ConfigError, RunError, Stopped
 from cardamage.launch.planning.plan import Plan, RunPlan
 from cardamage.launch.planning.profiles import SlurmProfile
 from cardamage.launch.slurm.batch_job import by_run
@@ -97,7 +101,8 @@ def submit(
         if not submission.plans:
             return submission, {}
         check(submission, site)
-    return submission, queue(submission, command, found.result())
+    with _ended_by_signal():
+        return submission, queue(submission, command, found.result())
 
 
 def queue(submission: Submission, command: Sequence[str], found: dict[str, Any]) -> Jobs:
@@ -159,6 +164,32 @@ def queue(submission: Submission, command: Sequence[str], found: dict[str, Any])
     }
     _for_each(keep, claimed)
     return submitted
+
+
+@contextmanager
+def _ended_by_signal() -> Iterator[None]:
+    """Have a lost connection or SIGTERM raise Stopped, so that what is queued is withdrawn again.
+
+    The second one is ignored: withdrawing takes a moment. Hang-ups that are ignored from the start,
+    as under ``nohup``, stay ignored.
+    """
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+
+    def end(number: int, _: FrameType | None) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(f"{signal.Signals(number).name} in the middle of submitting; submit it again")
+
+    if threading.current_thread() is not threading.main_thread():
+        numbers.clear()  # no other thread may
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _withdraw(jobs: Sequence[str]) -> None:
