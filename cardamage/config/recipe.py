@@ -75,8 +75,8 @@ class CrossEntropy(Section):
     """The loss."""
     weight: Rate = 1.0
     """What it is multiplied by, in a list of losses."""
-    class_weights: Literal["none", "balanced"] | list[Rate] = "none"
-    """Of pixels by class: none, balanced (the rarer the heavier), or one each, background first."""
+    class_weights: Literal["none", "balanced"] | Rate | list[Rate] = "none"
+    """By class: none, balanced, one number for all but the background, or one each."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target that is spread over all classes."""
 

@@ -58,7 +58,7 @@ def _of_section(loss: recipe.Loss, pixels: Sequence[int]) -> Loss:
             assert_never(loss)
 
 
-def _class_weights(asked: str | Sequence[float], pixels: Sequence[int]) -> Tensor | None:
+def _class_weights(asked: str | float | Sequence[float], pixels: Sequence[int]) -> Tensor | None:
     """A weight for each class; balanced ones are such that a training pixel weighs 1 on average."""
     if asked == "none":
         return None
@@ -70,6 +70,8 @@ def _class_weights(asked: str | Sequence[float], pixels: Sequence[int]) -> Tenso
             )
         counts = torch.tensor(pixels, dtype=torch.float64)
         return (counts.sum() / (len(pixels) * counts)).float()
+    if isinstance(asked, float):
+        asked = [1.0, *[asked] * (len(pixels) - 1)]
     return torch.tensor(asked, dtype=torch.float32)
 
 
