@@ -8,6 +8,7 @@ import numpy as np
 
 from cardamage.data.shards.reader import ShardReader
 from cardamage.errors import counted
+from cardamage.report.damages import damage_words
 from cardamage.report.load import RunResults
 from cardamage.report.notices import is_usable
 from cardamage.report.selection import (
@@ -66,11 +67,13 @@ def _why(results: RunResults) -> str:
 
 
 def quality(results: RunResults) -> list[str]:
-    """How good the chosen checkpoint is, in sentences: counts of damages belong here as well."""
+    """How good the chosen checkpoint is, in sentences: by damages where counted, and by pixels."""
     total = results.result.counts.sum(axis=0)
     true, marked = total[1:].sum(), total[:, 1:].sum()
     hit, right = total[1:, 1:].sum(), np.diag(total)[1:].sum()
-    said = [f"On {_split(results)} it finds {each_of_ten(hit, true, 'damaged pixels')}"]
+    words = damage_words(results.result)
+    begun = f"On {_split(results)} it {words}. By area it" if words else f"On {_split(results)} it"
+    said = [f"{begun} finds {each_of_ten(hit, true, 'damaged pixels')}"]
     if marked:
         false = each_of_ten(marked - hit, marked, "pixels it marks")
         said[0] += f"; {false} are false"

@@ -23,7 +23,7 @@ def with_counts(results, counts):
     counts = np.asarray(counts, dtype=np.int64)
     keys = np.array([f"{i:08d}" for i in range(len(counts))])
     loss = np.full(len(counts), 0.5)
-    result = dataclasses.replace(results.result, counts=counts, keys=keys, loss=loss)
+    result = dataclasses.replace(results.result, counts=counts, keys=keys, loss=loss, damages=None)
     sampled = resample(result)
     return dataclasses.replace(
         results,
