@@ -39,7 +39,7 @@ def results(folder: Path) -> dict[str, bytes]:
     """Everything that counts of an experiment's files: what no time and no place is written in."""
     run = folder / "runs/cars"
     patterns = ["shards/*/manifest.json", "shards/*/*/*", "runs/cars/config.yaml"]
-    patterns += ["runs/cars/metrics.csv", "runs/cars/checkpoints/*", "runs/cars/test/**/*"]
+    patterns += ["runs/cars/metrics.csv", "runs/cars/checkpoints/epoch-*", "runs/cars/test/**/*"]
     paths = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
     whole = [path for path in paths if path.suffix != ".part"]
     found = {str(path.relative_to(folder)): path.read_bytes() for path in whole}
