@@ -134,9 +134,9 @@ def _why(
     if all(len(each.runs) == 1 for each in groups):
         return f"It has the {rule(select_by)} ({value}) of {len(groups)}."
     said = (
-        f"{group.label} has the {rule(select_by)} on average over its "
-        f"{counted(len(group.runs), 'run')}: {_with_spread(group, select_by)}, of "
-        f"{counted(len(groups), 'setting')}. {label} is its best run."
+        f"{group.label}, {counted(len(group.runs), 'run')}: the {rule(select_by)} on average, "
+        f"{_with_spread(group, select_by)}, of {counted(len(groups), 'setting')}. {label} is its "
+        f"best run."
     )
     sign = -1.0 if select_by == "loss" else 1.0
     singles = [
