@@ -96,8 +96,6 @@ def tell_end(run: RunPaths, stage: str, status: int, *, has_run: bool) -> None:
 
     A job that only finds that the one before it failed says nothing: that one did.
     """
-    if not run.config.is_file():  # a study
-        return
     with suppress(UserError):
         record = stages.read_stage(run, stage)
         if record.state == "failed" and status in (ExitStatus.FAILED, ExitStatus.USER_ERROR):

@@ -24,7 +24,12 @@ _TIMEOUT_S = 60
 
 
 def tell(run: RunPaths, state: End, stage: str, error: str = "") -> None:
-    """Tell how a run ended: with ``stage``, by ``error`` if it failed. Raises nothing."""
+    """Tell how a run ended: with ``stage``, by ``error`` if it failed. Raises nothing.
+
+    Nobody is told of a study: its runs are told of, each by its own config.
+    """
+    if not run.config.is_file():
+        return
     try:
         experiment = loading.load(run.config)
         if (notify := experiment.notify) is None:

@@ -123,3 +123,8 @@ def test_a_section_that_tells_nobody_is_refused_and_none_changes_what_a_run_is()
         loading.parse({**values, "notify": {}})
     told = loading.parse({**values, "notify": {"command": "true"}})
     assert told.hash() == loading.parse(values).hash()
+
+
+def test_of_a_study_nobody_is_told_and_nothing_is_said(tmp_path, caplog):
+    notify.tell(RunPaths(tmp_path / "study"), "done", "report")
+    assert caplog.messages == []
