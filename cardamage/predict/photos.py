@@ -23,13 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cardamage.data.coco.layout import IMAGE_ENDINGS
 from cardamage.data.coco.source import MAX_FILE_BYTES
 from cardamage.data.images import SWAPS_SIDES, decode_image, upright_turn
 from cardamage.errors import UNFIT_FOR_TEXT, ConfigError, DataError, did_you_mean, shown
 from cardamage.labels import BACKGROUND
-
-SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Endings of the files that count as photos, in lower case."""
 
 _UNREAD = (".avif", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".jp2", ".nef", ".arw")
 """Endings of photos that are not read: leaving them out without a word would lose photos."""
@@ -77,7 +75,7 @@ def find_photos(place: Path) -> list[Photo]:
             of an impossible name.
     """
     folder, files = place, [place] if place.is_file() else _files(place)
-    paths = [path for path in files if path.suffix.lower() in SUFFIXES]
+    paths = [path for path in files if path.suffix.lower() in IMAGE_ENDINGS]
     if unread := [path.name for path in files if path.suffix.lower() in _UNREAD]:
         raise DataError(
             f"{folder} holds {len(unread)} images of a kind that is not read, such as "
@@ -88,7 +86,7 @@ def find_photos(place: Path) -> list[Photo]:
         there = f"; it holds {', '.join(others[:5])}" if others else ""
         raise DataError(
             f"{folder} holds no images; name the folder they lie in themselves "
-            f"({', '.join(SUFFIXES)}){there}"
+            f"({', '.join(IMAGE_ENDINGS)}){there}"
         )
     for path in paths:
         if UNFIT_FOR_TEXT.search(path.name) or len(os.fsencode(path.name)) > _LONGEST_NAME:
@@ -108,7 +106,8 @@ def passed_over(folder: Path) -> list[str]:
     return [
         shown(path.name + "/" * path.is_dir())[1:-1]
         for path in sorted(folder.iterdir())
-        if not path.name.startswith(".") and (path.is_dir() or path.suffix.lower() not in SUFFIXES)
+        if not path.name.startswith(".")
+        and (path.is_dir() or path.suffix.lower() not in IMAGE_ENDINGS)
     ]
 
 
@@ -166,7 +165,7 @@ def find_masks(
     names = {photo.name for photo in photos}
     found: dict[str, list[tuple[tuple[int, int, str], MaskFile]]] = {}
     for path in _files(folder):
-        if path.suffix.lower() not in SUFFIXES:
+        if path.suffix.lower() not in IMAGE_ENDINGS:
             continue
         if path.suffix.lower() != ".png":
             raise DataError(f"{path}: a mask is a PNG, since class ids must be stored exactly")

@@ -16,7 +16,8 @@ from cardamage.runs.paths import SPLITS
 ANNOTATIONS = "_annotations.coco.json"
 """What Roboflow calls the annotation file of each split, and so do we."""
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+IMAGE_ENDINGS = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Endings of the files that count as photos, in lower case."""
 
 _WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
