@@ -27,6 +27,16 @@ def add_runs(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
     add_runs_dir(parser)
 
 
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """The option that chooses a run's checkpoint: its best unless another is named."""
+    parser.add_argument(
+        "--checkpoint",
+        default="best",
+        metavar="best|last|N",
+        help="the best by the validation split (default), the last, or that of epoch N",
+    )
+
+
 def add_runs_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs-dir",

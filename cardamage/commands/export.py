@@ -8,7 +8,7 @@ import argparse
 import math
 from pathlib import Path
 
-from cardamage.commands.arguments import add_runs_dir
+from cardamage.commands.arguments import add_checkpoint, add_runs_dir
 from cardamage.errors import ConfigError
 
 _FORMATS = ("onnx", "torch.export", "torchscript")
@@ -17,12 +17,7 @@ _FORMATS = ("onnx", "torch.export", "torchscript")
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run, by name or path, or a checkpoint file")
     parser.add_argument("--to", choices=_FORMATS, default="onnx", help="default: %(default)s")
-    parser.add_argument(
-        "--checkpoint",
-        default="best",
-        metavar="best|last|N",
-        help="the best by the validation split (default), the last, or that of epoch N",
-    )
+    add_checkpoint(parser)
     parser.add_argument("--half", action="store_true", help="compute in float16, half as large")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="default: RUN/export/epoch-<N>.<ending>"

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cardamage.commands.arguments import add_runs_dir
+from cardamage.commands.arguments import add_checkpoint, add_runs_dir
 from cardamage.errors import ConfigError
 
 
@@ -45,12 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="score damage against background, whatever class a mask or the run gives it",
     )
-    parser.add_argument(
-        "--checkpoint",
-        default="best",
-        metavar="best|last|N",
-        help="the best by the validation split (default), the last, or that of epoch N",
-    )
+    add_checkpoint(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go")
     parser.add_argument(
         "--batch-size", type=int, default=8, metavar="N", help="photos a forward pass (%(default)s)"

@@ -7,18 +7,13 @@ cardamage.load_model("user/name") and cardamage predict user/name fetch it.
 
 import argparse
 
-from cardamage.commands.arguments import add_runs_dir
+from cardamage.commands.arguments import add_checkpoint, add_runs_dir
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run, by name or path")
     parser.add_argument("repository", metavar="USER/NAME", help="as in jane/car-damage")
-    parser.add_argument(
-        "--checkpoint",
-        default="best",
-        metavar="best|last|N",
-        help="the best by the validation split (default), the last, or that of epoch N",
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--license", metavar="NAME", help="of the model, by the Hub's name, as in apache-2.0"
     )

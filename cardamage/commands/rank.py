@@ -8,7 +8,7 @@ import argparse
 import math
 from pathlib import Path
 
-from cardamage.commands.arguments import add_runs_dir
+from cardamage.commands.arguments import add_checkpoint, add_runs_dir
 from cardamage.errors import ConfigError
 
 
@@ -25,12 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="a table (.csv) with the reasons as well"
     )
-    parser.add_argument(
-        "--checkpoint",
-        default="best",
-        metavar="best|last|N",
-        help="the best by the validation split (default), the last, or that of epoch N",
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--batch-size", type=int, default=8, metavar="N", help="photos a forward pass (%(default)s)"
     )

@@ -8,7 +8,7 @@ Formats are json, png, overlay and coco: see docs/serve.md. It serves this machi
 
 import argparse
 
-from cardamage.commands.arguments import add_runs_dir
+from cardamage.commands.arguments import add_checkpoint, add_runs_dir
 from cardamage.errors import ConfigError
 
 
@@ -19,12 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a run, by name or path, a checkpoint file, or a file that cardamage export wrote as "
         "ONNX",
     )
-    parser.add_argument(
-        "--checkpoint",
-        default="best",
-        metavar="best|last|N",
-        help="the best by the validation split (default), the last, or that of epoch N",
-    )
+    add_checkpoint(parser)
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine")
     parser.add_argument("--port", type=int, default=8000, help="default: %(default)s; 0: any")
     parser.add_argument(
