@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -97,9 +97,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         with naming(path):
             content = path.read_bytes()
-        with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
         weights = load(content)
+        metadata = _read_header(content).get("__metadata__", {})
         info = _read_info(metadata, weights) if _KEY in metadata else _read_first_version(content)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; train the run first") from None
@@ -112,6 +111,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"restore it, or delete it to continue without that epoch"
         ) from None
     return Checkpoint(info, weights, hashlib.sha256(content).hexdigest())
+
+
+def _read_header(content: bytes) -> dict[str, Any]:
+    """The header of a file, JSON behind its length in 8 bytes.
+
+    https://github.com/huggingface/safetensors#format
+    """
+    return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
 
 
 def _read_info(metadata: Mapping[str, str], weights: Mapping[str, Tensor]) -> CheckpointInfo:
@@ -127,11 +134,10 @@ def _read_info(metadata: Mapping[str, str], weights: Mapping[str, Tensor]) -> Ch
 def _read_first_version(content: bytes) -> CheckpointInfo:
     """What a checkpoint says that has a metadata key for each fact, as JSON or plain text.
 
-    Its hash is over the header without the hash, and the data; the earliest files have none. The
-    header is JSON behind its length in 8 bytes: https://github.com/huggingface/safetensors#format
+    Its hash is over the header without the hash, and the data; the earliest files have none.
     """
     end = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:end])
+    header = _read_header(content)
     metadata = header.get("__metadata__", {})
     if not metadata.keys() >= {"model", "class_names"}:
         raise KeyError(_KEY)
