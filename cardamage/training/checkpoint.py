@@ -118,7 +118,8 @@ def _read_header(content: bytes) -> dict[str, Any]:
 
     https://github.com/huggingface/safetensors#format
     """
-    return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    header: dict[str, Any] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return header
 
 
 def _read_info(metadata: Mapping[str, str], weights: Mapping[str, Tensor]) -> CheckpointInfo:
