@@ -29,6 +29,7 @@ COMMANDS = {
     "report": "report on a run, or compare several",
     "predict": "class maps and overlays of photos",
     "rank": "which photos to label next",
+    "doubtful": "which labels to look at again",
     "export": "a model for other software: ONNX, torch.export, TorchScript",
     "serve": "a model as an HTTP service, with a page to try it",
     "push": "a model and its card to the Hugging Face Hub",

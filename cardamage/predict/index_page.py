@@ -1,4 +1,4 @@
-"""The page over a folder of predictions: every sheet, with what was found on its photo."""
+"""Pages over folders of sheets, such as that of predictions: each with words on its photo."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,8 +27,20 @@ def index_page(
         class_names: by class id, background first.
         facts: what predicted: run, epoch, checkpoint.
     """
-    title = _text(f"Predictions of {facts['run']}, epoch {facts['epoch']}")
-    figures = "\n".join(_figure(name, row, class_names) for name, row in sheets)
+    title = f"Predictions of {facts['run']}, epoch {facts['epoch']}"
+    words = f"{len(sheets)} photos. predictions.csv beside this page has all numbers."
+    figures = [(name, str(row["image"]), _found(row, class_names)) for name, row in sheets]
+    return figures_page(title, words, figures)
+
+
+def figures_page(title: str, words: str, figures: Sequence[tuple[str, str, str]]) -> str:
+    """One HTML page of pictures, which asks nothing of the network.
+
+    Args:
+        words: what stands under the title.
+        figures: of each its file beside the page, its title, and words on it.
+    """
+    shown = "\n".join(_figure(*figure) for figure in figures)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -36,21 +48,21 @@ def index_page(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src 'self' file:; style-src 'unsafe-inline'">
-<title>{title}</title>
+<title>{_text(title)}</title>
 <style>{_STYLE}</style>
 </head>
 <body>
-<h1>{title}</h1>
-<p>{len(sheets)} photos. <code>predictions.csv</code> beside this page has all numbers.</p>
+<h1>{_text(title)}</h1>
+<p>{_text(words)}</p>
 <main>
-{figures}
+{shown}
 </main>
 </body>
 </html>
 """
 
 
-def _figure(sheet: str, row: Row, class_names: Sequence[str]) -> str:
+def _found(row: Row, class_names: Sequence[str]) -> str:
     shares = {name: row[f"share[{name}]"] for name in class_names[1:]}
     found = [
         f"{name} {100 * share:.1f} %"
@@ -60,11 +72,14 @@ def _figure(sheet: str, row: Row, class_names: Sequence[str]) -> str:
     dice = row.get("dice")
     if isinstance(dice, float) and not math.isnan(dice):
         found.append(f"Dice {dice:.3f}")
-    link, name = escape(quote(sheet)), _text(str(row["image"]))
+    return ", ".join(found) or "nothing found"
+
+
+def _figure(file: str, title: str, words: str) -> str:
+    link, name = escape(quote(file)), _text(title)
     return (
         f'<figure><a href="{link}"><img src="{link}" alt="{name}" loading="lazy"></a>'
-        f"<figcaption><b>{name}</b> {_text(', '.join(found) or 'nothing found')}</figcaption>"
-        f"</figure>"
+        f"<figcaption><b>{name}</b> {_text(words)}</figcaption></figure>"
     )
 
 
