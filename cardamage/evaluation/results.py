@@ -30,7 +30,8 @@ class TestResult:
 
     Attributes:
         epoch: the checkpoint's epoch, from 1.
-        weights_sha256: hash of the tested weights, so a result is never taken for another's.
+        weights_sha256: hash of the tested weights, so a result is never taken for another's; empty
+            in what training keeps of its validation.
         class_names: by class id, background first; C in all.
         keys: sample keys of shape (N,), in the order of the split.
         counts: int64 of shape (N, C, C): ``counts[n, t, p]`` pixels of image n have the true class

@@ -122,16 +122,9 @@ def _alike(results: RunResults) -> str:
     split = results.course.split
     paired = f"by the same {split} photos, corrected for the number of epochs"
     if not alike:
-        said = f"Every other epoch differs by more than chance ({paired})."
-    else:
-        number = "Epoch" if len(alike) == 1 else "Epochs"
-        said = f"{number} {listed(alike)} cannot be told from it ({paired})."
-    if split != "valid":
-        said += (
-            " What each validation photo scores is not kept; this adds it: cardamage test "
-            f"{shlex.quote(str(results.run.root))} test.split=valid"
-        )
-    return said
+        return f"Every other epoch differs by more than chance ({paired})."
+    number = "Epoch" if len(alike) == 1 else "Epochs"
+    return f"{number} {listed(alike)} cannot be told from it ({paired})."
 
 
 def constant_answer(results: RunResults) -> str:

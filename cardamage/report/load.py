@@ -41,8 +41,7 @@ class Course:
     """The score that chooses, of each epoch on one split, redrawn with the same draws.
 
     Attributes:
-        split: the validation split where each image's counts there are kept of every epoch, else
-            the tested split.
+        split: ``valid`` where training kept each image's counts there, else the tested split.
         epochs: by epoch, the scores by the one column of ``test.select_by``.
     """
 
@@ -186,7 +185,7 @@ def load_run(run: RunPaths, experiment: Experiment) -> RunResults:
             f"run {test_command}"
         )
     tests = _read_tests(run, split, table, best, select_by)
-    kept = _read_validations(run, tested["epoch"], split, table, select_by)
+    kept = _read_validations(run, tested["epoch"], metrics, split, select_by)
     shards, manifest = _find_shards(run)
     return RunResults(
         run=run,
@@ -283,23 +282,25 @@ def _read_tests(run: RunPaths, split: str, table: Path, best: int, select_by: st
 
 
 def _read_validations(
-    run: RunPaths, epochs: NDArray[np.float64], split: str, table: Path, select_by: str
+    run: RunPaths, epochs: NDArray[np.float64], metrics: Columns, split: str, select_by: str
 ) -> dict[int, Resampled]:
     """The score that chooses of each tested epoch on valid; empty unless all epochs have theirs.
 
-    They are there once the checkpoints were also tested with ``test.split=valid``.
+    Counts that do not give the score in ``metrics.csv`` are of another training.
     """
-    if split == "valid" or not run.test_counts("valid", int(epochs[0])).is_file():
+    if split == "valid":
         return {}
-    weights = {int(row["epoch"]): row.get("weights_sha256") for row in read_table(table)}
     course = {}
     for epoch in map(int, epochs):
-        if not (path := run.test_counts("valid", epoch)).is_file():
+        try:
+            result = read_result(run.validation_counts(epoch))
+        except RunError:  # of a run from before they were kept, or damaged
             return {}
-        result = read_result(path)
-        if result.weights_sha256 != weights[epoch] or not len(result.counts):
+        sampled = resample(result).only([select_by])
+        noted = metrics[f"val_{select_by}"][metrics["epoch"] == epoch]
+        if not noted.size or not np.allclose(noted, sampled.values[select_by], equal_nan=True):
             return {}
-        course[epoch] = resample(result).only([select_by])
+        course[epoch] = sampled
     return course
 
 
