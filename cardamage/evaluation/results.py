@@ -68,6 +68,8 @@ def write_result(path: Path, result: TestResult) -> None:
             "presence": found.presence,
             "reliability": found.reliability,
         }
+        if found.disagreements is not None:
+            counted["disagreements"] = found.disagreements
     with publish(path) as aside, aside.open("wb") as stream:
         np.savez_compressed(
             stream,
@@ -146,4 +148,5 @@ def _maps(arrays: Mapping[str, NDArray[Any]]) -> tuple[bytes, ...]:
 def _damages(arrays: Mapping[str, NDArray[Any]]) -> Damages | None:
     if "damages" not in arrays:
         return None
-    return Damages(arrays["damages"], arrays["presence"], arrays["reliability"])
+    kept = arrays.get("disagreements")
+    return Damages(arrays["damages"], arrays["presence"], arrays["reliability"], kept)

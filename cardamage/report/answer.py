@@ -82,7 +82,7 @@ def verdict(results: RunResults) -> str:
     does = f"On {_split(results)} it {words}." if words else _by_area(results)
     if is_usable(results):
         return does
-    return f"It is no better than calling every pixel damaged. {does}"
+    return f"It is not surely better than calling every pixel damaged. {does}"
 
 
 def key_figures(results: RunResults) -> tuple[tuple[str, Estimate, bool], ...]:

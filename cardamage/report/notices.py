@@ -191,9 +191,9 @@ def _about_test(results: RunResults) -> Iterator[Notice]:
 
 
 def is_usable(results: RunResults) -> bool:
-    """Whether the chosen checkpoint finds damage better than calling every pixel damaged."""
+    """Whether the chosen checkpoint finds damage surely better than calling every pixel damaged."""
     _, all_foreground = without_a_model(results.result.counts)
-    return results.intervals[results.best]["dice_fg"].value > all_foreground
+    return results.intervals[results.best]["dice_fg"].low > all_foreground
 
 
 def _beside_no_model(results: RunResults) -> Iterator[Notice]:

@@ -195,7 +195,7 @@ def sweep_of(groups: Sequence[Group]) -> Sweep | None:
     except ValueError:
         return None
     values = [value for value, _ in pairs]
-    if not all(map(isfinite, values)):
+    if not all(map(isfinite, values)) or len(set(values)) < len(values):
         return None
     is_log = values[0] > 0 and _unevenness([log(value) for value in values]) < _unevenness(values)
     return Sweep(keys[0], values, [group for _, group in pairs], is_log)
