@@ -5,13 +5,14 @@ the chosen checkpoint alone; damage of the truth that it takes for background, b
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from cardamage.data.drawing import overlay
 from cardamage.data.shards.reader import ShardReader
@@ -58,7 +59,7 @@ class Suspect:
 class ShownSuspect:
     """A suspect with its pictures, RGB, uint8 of shape (h, w, 3): a part of the image around it.
 
-    ``prediction`` is None where the predicted map was not kept.
+    The region is framed. ``prediction`` is None where the predicted map was not kept.
     """
 
     suspect: Suspect
@@ -147,14 +148,14 @@ def shown_suspects(
             sample, png = reader.read(suspect.number), maps.get(suspect.number)
             part = _around(suspect.box, sample.mask.shape)
             predicted = np.asarray(Image.open(io.BytesIO(png)))[part] if png else None
-            photo = sample.image[part]
+            photo, frame = sample.image[part], _frame(suspect.box, sample.mask.shape, part)
             shown.append(
                 ShownSuspect(
                     suspect=suspect,
                     file_name=file_names[suspect.number],
-                    photo=photo,
-                    truth=overlay(photo, sample.mask[part]),
-                    prediction=None if predicted is None else overlay(photo, predicted),
+                    photo=frame(photo),
+                    truth=frame(overlay(photo, sample.mask[part])),
+                    prediction=None if predicted is None else frame(overlay(photo, predicted)),
                 )
             )
     return shown
@@ -170,3 +171,25 @@ def _around(box: tuple[int, int, int, int], shape: tuple[int, ...]) -> tuple[sli
         return slice(first, first + side)
 
     return along(top, height, shape[0]), along(left, width, shape[1])
+
+
+def _frame(
+    box: tuple[int, int, int, int], shape: tuple[int, ...], part: tuple[slice, slice]
+) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """Draws a white frame with a black line around it, a little outside of the box."""
+    left, top, width, height = box
+    inside = np.zeros(shape[:2], dtype=bool)
+    inside[max(0, top - 2) : top + height + 2, max(0, left - 2) : left + width + 2] = True
+    rings = []
+    for colour in (255, 0):
+        wider = ndimage.binary_dilation(inside, np.ones((3, 3)))
+        rings.append(((wider & ~inside)[part], colour))
+        inside = wider
+
+    def framed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        picture = picture.copy()
+        for ring, colour in rings:
+            picture[ring] = colour
+        return picture
+
+    return framed
