@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from cardamage.evaluation.intervals import Estimate, interval
 from cardamage.evaluation.results import TestResult
 from cardamage.report.cost import pareto_front
-from cardamage.report.load import RunResults
+from cardamage.report.load import RunResults, Trained
 from cardamage.report.plots import (
     INK,
     finite,
@@ -40,7 +40,7 @@ def run_colour(number: int) -> str:
     return _RUNS[number % len(_RUNS)]
 
 
-def curves(results: RunResults, *, wide: bool) -> bytes:
+def curves(results: Trained, *, wide: bool) -> bytes:
     """Training and validation scores over the epochs, the best epoch marked."""
 
     def draw(axes: Axes, column: str) -> None:
