@@ -28,7 +28,8 @@ def results(root: Path, run: RunPaths, shards: Path, stage: str, split: str) -> 
         case "pack":
             found = list(shards.rglob("*"))
         case "train":
-            found = [run.metrics, *run.checkpoints.glob("*")]
+            kept = run.validation_counts(1).parent
+            found = [run.metrics, *run.checkpoints.glob("*"), *kept.glob("*")]
         case "test":
             found = [run.test_table(split), *run.test_counts(split, 1).parent.glob("*")]
         case _:

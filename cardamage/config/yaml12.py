@@ -160,3 +160,16 @@ def _complaint(error: Exception) -> str:
 def dump(value: Any) -> str:
     """``value`` as YAML block text that :func:`load` reads back as it was."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=4096)
+
+
+def inline(value: Any) -> str:
+    """A value on one line, as people write it: ``{name: dice, weight: 0.5}``, ``true``."""
+    text: str = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        default_flow_style=True,
+        sort_keys=False,
+        allow_unicode=True,
+        width=1 << 30,
+    )
+    return text.removesuffix("...\n").strip()

@@ -19,11 +19,16 @@ def confusion_counts(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
     return counts.view(-1, classes, classes)
 
 
-def foreground_confidence(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def foreground_probability(logits: Tensor) -> Tensor:
+    """How probable any damage is, float32 (B, H, W) from logits (B, C, H, W)."""
+    return (1 - logits.float().softmax(dim=1)[:, 0]).clamp(0, 1)
+
+
+def foreground_confidence(foreground: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Of each image how sure the network is of damage, and how often it is right to be.
 
     Args:
-        logits: float (B, C, H, W).
+        foreground: as :func:`foreground_probability` gives it.
         target: true class ids, uint8 (B, H, W).
 
     Returns:
@@ -31,7 +36,6 @@ def foreground_confidence(logits: Tensor, target: Tensor) -> tuple[Tensor, Tenso
         :attr:`~cardamage.evaluation.damages.Damages.reliability`, summed over the batch. Computed
         on the tensors' device.
     """
-    foreground = (1 - logits.float().softmax(dim=1)[:, 0]).clamp(0, 1)
     bins = (foreground * BINS).long().clamp_(max=BINS - 1).flatten()
     columns = (
         torch.ones_like(bins),

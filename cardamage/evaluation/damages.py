@@ -33,7 +33,8 @@ BINS = 20
 UNIT = 1 << 16
 """Sums of probabilities are kept as whole numbers of this many parts, so that they are exact."""
 
-_TOUCHING = np.ones((3, 3), dtype=np.int8)
+TOUCHING = np.ones((3, 3), dtype=np.int8)
+"""What makes a region: pixels that touch along sides or corners."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,14 @@ class Damages:
         reliability: int64 of shape (:data:`BINS`, 3): of the pixels of all images whose foreground
             probability is in each bin, how many there are, how many are foreground, and the sum of
             their probabilities in parts of :data:`UNIT`.
+        disagreements: float32 of shape (M, 9), by the columns of
+            :mod:`~cardamage.evaluation.disagreements`; None in results of before they were kept.
     """
 
     counts: NDArray[np.int32]
     presence: NDArray[np.float32]
     reliability: NDArray[np.int64]
+    disagreements: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def count_damages(
 def _count(truth: NDArray[np.bool_], predicted: NDArray[np.bool_], pixels: int) -> NDArray[np.intp]:
     counts = np.zeros((len(SIZES), len(OUTCOMES)), np.intp)
     for column, (region, other) in enumerate(((truth, predicted), (predicted, truth))):
-        labels, number = ndimage.label(region, _TOUCHING)
+        labels, number = ndimage.label(region, TOUCHING)
         areas = np.bincount(labels.ravel(), minlength=number + 1)[1:]
         shared = np.bincount(labels[other], minlength=number + 1)[1:] >= SHARE * areas
         sizes = np.searchsorted(BOUNDS, areas / pixels, side="right")

@@ -22,8 +22,13 @@ from cardamage.data.shards.loader import Request, load
 from cardamage.data.shards.order import shares
 from cardamage.data.shards.reader import ShardReader
 from cardamage.errors import CardamageError
-from cardamage.evaluation.confusion import Tally, foreground_confidence
+from cardamage.evaluation.confusion import (
+    Tally,
+    foreground_confidence,
+    foreground_probability,
+)
 from cardamage.evaluation.damages import BINS, Damages, count_damages
+from cardamage.evaluation.disagreements import find_disagreements
 from cardamage.evaluation.inference import Size, infer
 from cardamage.models.inputs import normalise
 
@@ -81,7 +86,7 @@ def evaluate(
     tally = Tally(len(reader.class_names))
     wanted = set(map_samples)
     maps: list[tuple[int, bytes]] = []
-    found: list[tuple[int, NDArray[np.int32], float]] = []
+    found: list[tuple[int, NDArray[np.int32], float, NDArray[np.float32]]] = []
     reliability = torch.zeros(BINS, 3, dtype=torch.int64, device=accelerator.device)
     dealt = shares(-(-len(reader) // batch_size), accelerator.num_processes)
     mine = dealt[accelerator.process_index]
@@ -101,12 +106,20 @@ def evaluate(
                     if sample in wanted:
                         maps.append((sample, layer_png(each)))
             if damages:
-                presence, bins = foreground_confidence(logits, target)
+                foreground = foreground_probability(logits)
+                presence, bins = foreground_confidence(foreground, target)
                 reliability += bins
-                rows = zip(batch.samples, batch.masks.numpy(), ids, presence.tolist(), strict=True)
+                shown = foreground.cpu().numpy(), presence.tolist()
                 found += [
-                    (int(sample), count_damages(truth, each, len(reader.class_names)), sure)
-                    for sample, truth, each, sure in rows
+                    (
+                        number,
+                        count_damages(truth, each, len(reader.class_names)),
+                        sure,
+                        find_disagreements(number, truth, each, share),
+                    )
+                    for number, truth, each, share, sure in zip(
+                        batch.samples.tolist(), batch.masks.numpy(), ids, *shown, strict=True
+                    )
                 ]
             after_batch()
     for _ in range(mine.stop - mine.start, max(share.stop - share.start for share in dealt)):
@@ -125,9 +138,10 @@ def evaluate(
     if damages:
         found.sort(key=lambda row: row[0])
         counted = Damages(
-            counts=np.stack([counts for _, counts, _ in found]),
-            presence=np.array([sure for _, _, sure in found], np.float32),
+            counts=np.stack([counts for _, counts, _, _ in found]),
+            presence=np.array([sure for _, _, sure, _ in found], np.float32),
             reliability=accelerator.reduce(reliability).cpu().numpy(),
+            disagreements=np.concatenate([rows for *_, rows in found]),
         )
     return Evaluation(
         counts=tallied["counts"].numpy(),

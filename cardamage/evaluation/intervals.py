@@ -130,12 +130,19 @@ def interval(resampled: Resampled, name: str) -> Estimate:
 
 
 def ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Estimate:
-    """Sum of ``part`` over sum of ``whole``, int64 (N,) by image, with its 95 % interval."""
+    """Sum of ``part`` over sum of ``whole``, int64 (N,) by image, with its 95 % interval.
+
+    Where every image has none, or all, no redrawing differs; then the other bound is Clopper and
+    Pearson's for the images that have any: with n of them 1 - 0.025^(1/n), or 0.025^(1/n).
+    """
     table = np.column_stack([part, whole]).astype(np.float64)
     total = table.sum(axis=0)
     draws = _draws(len(table), replicates=REPLICATES, seed=SEED)
     drawn = np.concatenate([weights @ table for weights in draws])
     value, redrawn, without = map(_quotients, (total[None], drawn, total - table))
+    if value[0] in (0, 1):
+        reach = 1 - ((1 - LEVEL) / 2) ** (1 / int((whole > 0).sum()))
+        return Estimate(float(value[0]), *((0.0, reach) if value[0] == 0 else (1 - reach, 1.0)))
     found = Resampled({"ratio": float(value[0])}, {"ratio": redrawn}, {"ratio": without})
     return interval(found, "ratio")
 

@@ -30,7 +30,8 @@ class TestResult:
 
     Attributes:
         epoch: the checkpoint's epoch, from 1.
-        weights_sha256: hash of the tested weights, so a result is never taken for another's.
+        weights_sha256: hash of the tested weights, so a result is never taken for another's; empty
+            in what training keeps of its validation.
         class_names: by class id, background first; C in all.
         keys: sample keys of shape (N,), in the order of the split.
         counts: int64 of shape (N, C, C): ``counts[n, t, p]`` pixels of image n have the true class
@@ -67,6 +68,8 @@ def write_result(path: Path, result: TestResult) -> None:
             "presence": found.presence,
             "reliability": found.reliability,
         }
+        if found.disagreements is not None:
+            counted["disagreements"] = found.disagreements
     with publish(path) as aside, aside.open("wb") as stream:
         np.savez_compressed(
             stream,
@@ -145,4 +148,5 @@ def _maps(arrays: Mapping[str, NDArray[Any]]) -> tuple[bytes, ...]:
 def _damages(arrays: Mapping[str, NDArray[Any]]) -> Damages | None:
     if "damages" not in arrays:
         return None
-    return Damages(arrays["damages"], arrays["presence"], arrays["reliability"])
+    kept = arrays.get("disagreements")
+    return Damages(arrays["damages"], arrays["presence"], arrays["reliability"], kept)

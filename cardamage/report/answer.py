@@ -1,6 +1,7 @@
 """The answer a report begins with: which checkpoint, how good, how sure, and what next."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 
@@ -8,7 +9,8 @@ import numpy as np
 
 from cardamage.data.shards.reader import ShardReader
 from cardamage.errors import counted
-from cardamage.report.damages import damage_words
+from cardamage.evaluation.intervals import Estimate
+from cardamage.report.damages import damage_words, found_and_false
 from cardamage.report.load import RunResults
 from cardamage.report.notices import is_usable
 from cardamage.report.selection import (
@@ -18,8 +20,17 @@ from cardamage.report.selection import (
     other_choices,
     promised_too_much,
 )
-from cardamage.report.wording import each_of_ten, interval, listed, score, signed, title
-from cardamage.runs.checkpoints import rule
+from cardamage.report.wording import (
+    each_of_ten,
+    interval,
+    listed,
+    rule_words,
+    score,
+    signed,
+    title,
+)
+
+_MOST_EPOCHS = 5  # that a verdict names
 
 
 @dataclass(frozen=True)
@@ -27,11 +38,15 @@ class Answer:
     """What the first screen of a report says.
 
     Attributes:
+        verdict: how good and how sure, in two or three sentences.
+        figures: name, value, and whether it is a share to be told in percent, of what to see first.
         points: question and answer, each answer a few plain sentences.
         command: predicts with the checkpoint; None where there is none to use.
     """
 
     headline: str
+    verdict: str
+    figures: tuple[tuple[str, Estimate, bool], ...]
     is_usable: bool
     points: tuple[tuple[str, str], ...]
     command: str | None
@@ -40,16 +55,57 @@ class Answer:
 def run_answer(results: RunResults) -> Answer:
     """The answer of the report of one run."""
     usable, best = is_usable(results), results.best
+    alike = alike_epochs(results) if len(results.course.epochs) > 1 else None
     points = [
         ("Why this one", _why(results)),
         ("How good", " ".join(quality(results))),
-        ("How sure", " ".join(_certainty(results))),
+        ("How sure", " ".join(_certainty(results, alike))),
         ("Beside no model", constant_answer(results)),
         *([] if usable else [("What to try", what_to_try(results))]),
         *_choosing(results),
     ]
     headline = "Checkpoint to use" if usable else "Not usable yet, the best so far"
-    return Answer(f"{headline}: epoch {best}", usable, tuple(points), predict_command(results))
+    firm = "" if alike is None else _firm(results, alike)
+    return Answer(
+        headline=f"{headline}: epoch {best}",
+        verdict=f"{verdict(results)} {firm}".rstrip(),
+        figures=key_figures(results),
+        is_usable=usable,
+        points=tuple(points),
+        command=predict_command(results),
+    )
+
+
+def verdict(results: RunResults) -> str:
+    """What the chosen checkpoint does, in a sentence or two."""
+    words = damage_words(results.result)
+    does = f"On {_split(results)} it {words}." if words else _by_area(results)
+    if is_usable(results):
+        return does
+    return f"It is not surely better than calling every pixel damaged. {does}"
+
+
+def key_figures(results: RunResults) -> tuple[tuple[str, Estimate, bool], ...]:
+    """Damages found, false marks, and the score that chooses, with their intervals."""
+    select_by = results.experiment.test.select_by
+    chosen = title(select_by), results.intervals[results.best][select_by], False
+    shares = found_and_false(results.result)
+    if shares is None:
+        return (chosen,)
+    names = ("damages found", "marks that are false")
+    return (*((name, share, True) for name, share in zip(names, shares, strict=True)), chosen)
+
+
+def _firm(results: RunResults, alike: Sequence[int]) -> str:
+    images = len(next(iter(results.course.epochs[results.best].without.values())))
+    split = results.course.split
+    told = f"{images} {'validation' if split == 'valid' else split} photos"
+    if not alike:
+        return f"{told} tell it from every other epoch."
+    if len(alike) > _MOST_EPOCHS:
+        return f"{told} cannot tell it from {len(alike)} other epochs."
+    epochs = "epoch" if len(alike) == 1 else "epochs"
+    return f"{told} cannot tell it from {epochs} {listed(list(map(str, alike)))}."
 
 
 def predict_command(results: RunResults) -> str:
@@ -61,26 +117,28 @@ def predict_command(results: RunResults) -> str:
 def _why(results: RunResults) -> str:
     select_by, epochs = results.experiment.test.select_by, len(results.epochs)
     value = score(results.validation(select_by, results.best))
-    said = f"It has the {rule(select_by)} ({value}) of {counted(epochs, 'epoch')}."
+    said = f"It has the {rule_words(select_by)} ({value}) of {counted(epochs, 'epoch')}."
     is_unseen = results.experiment.test.split == "test"
     return f"{said} The test split had no say in it." if is_unseen else said
 
 
 def quality(results: RunResults) -> list[str]:
-    """How good the chosen checkpoint is, in sentences: by damages where counted, and by pixels."""
+    """How good the chosen checkpoint is by pixels, and on photos without damage, in sentences."""
     total = results.result.counts.sum(axis=0)
-    true, marked = total[1:].sum(), total[:, 1:].sum()
     hit, right = total[1:, 1:].sum(), np.diag(total)[1:].sum()
-    words = damage_words(results.result)
-    begun = f"On {_split(results)} it {words}. By area it" if words else f"On {_split(results)} it"
-    said = [f"{begun} finds {each_of_ten(hit, true, 'damaged pixels')}"]
-    if marked:
-        false = each_of_ten(marked - hit, marked, "pixels it marks")
-        said[0] += f"; {false} are false"
-    said[0] += "."
+    said = [_by_area(results)]
     if len(total) > 2 and hit:
         said.append(f"It names the right class for {each_of_ten(right, hit, 'pixels it finds')}.")
     return [*said, *_clean_photos(results)]
+
+
+def _by_area(results: RunResults) -> str:
+    total = results.result.counts.sum(axis=0)
+    true, marked, hit = total[1:].sum(), total[:, 1:].sum(), total[1:, 1:].sum()
+    said = f"By area it finds {each_of_ten(hit, true, 'damaged pixels')}"
+    if marked:
+        said += f"; {each_of_ten(marked - hit, marked, 'pixels it marks')} are false"
+    return f"{said}."
 
 
 def _clean_photos(results: RunResults) -> list[str]:
@@ -98,7 +156,7 @@ def _clean_photos(results: RunResults) -> list[str]:
     ]
 
 
-def _certainty(results: RunResults) -> list[str]:
+def _certainty(results: RunResults, alike: Sequence[int] | None) -> list[str]:
     select_by = results.experiment.test.select_by
     estimate = results.intervals[results.best][select_by]
     said = [
@@ -112,25 +170,15 @@ def _certainty(results: RunResults) -> list[str]:
             f"Without the photo that weighs most ({_photo(results, found.image)}) it would be "
             f"{score(found.without)}."
         )
-    if len(results.course.epochs) > 1:
-        said.append(_alike(results))
-    return said
-
-
-def _alike(results: RunResults) -> str:
-    alike = [str(epoch) for epoch in alike_epochs(results)]
-    split = results.course.split
-    paired = f"by the same {split} photos, corrected for the number of epochs"
-    if not alike:
-        said = f"Every other epoch differs by more than chance ({paired})."
-    else:
-        number = "Epoch" if len(alike) == 1 else "Epochs"
-        said = f"{number} {listed(alike)} cannot be told from it ({paired})."
-    if split != "valid":
-        said += (
-            " What each validation photo scores is not kept; this adds it: cardamage test "
-            f"{shlex.quote(str(results.run.root))} test.split=valid"
-        )
+    if alike is not None:
+        split = "validation" if results.course.split == "valid" else results.course.split
+        paired = f"by the same {split} photos, corrected for the number of epochs"
+        if not alike:
+            said.append(f"Every other epoch differs by more than chance ({paired}).")
+        else:
+            number = "Epoch" if len(alike) == 1 else "Epochs"
+            epochs = listed(list(map(str, alike)))
+            said.append(f"{number} {epochs} cannot be told from it ({paired}).")
     return said
 
 
@@ -186,7 +234,7 @@ def _choosing(results: RunResults) -> list[tuple[str, str]]:
     column = title(results.experiment.test.select_by)
     others = other_choices(results)
     words = [
-        f"{listed(choice.rules)} {'pick' if len(choice.rules) > 1 else 'picks'} "
+        f"{listed(list(map(title, choice.rules)))} {'pick' if len(choice.rules) > 1 else 'picks'} "
         + (
             "the same"
             if choice.epoch == results.best

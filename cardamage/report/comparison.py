@@ -4,6 +4,8 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import compress
 from math import isfinite, nan
 from pathlib import Path
@@ -18,9 +20,9 @@ from cardamage.report.lead import Rival, comparison_answer, headline, leading, r
 from cardamage.report.load import RunResults
 from cardamage.report.notices import Notice, comparison_notices, run_notices
 from cardamage.report.page import Report, render
-from cardamage.report.panels import COMPARISON, COSTS, SCORES, illustrate
+from cardamage.report.panels import COMPARISON, COSTS, SCORES, SWEEP, illustrate
 from cardamage.report.pictures import compared_pictures, contact_sheet_png, tested_alike
-from cardamage.report.repeats import Group, differing, flat_config, grid_of, group_runs
+from cardamage.report.repeats import Group, differing, flat_configs, grid_of, group_runs, sweep_of
 from cardamage.report.run import class_rows, continues, model_words, optimiser
 from cardamage.runs.checkpoints import rule
 
@@ -52,6 +54,8 @@ def comparison_report(
         RunError: kept maps do not fit the shards.
     """
     labels = labels_of(runs)
+    prefix = wording.common_beginning(labels)
+    names = [label.removeprefix(prefix) for label in labels]
     select_by = runs[0].experiment.test.select_by
     groups = group_runs(runs, labels)
     leader = leading(groups, select_by)
@@ -62,13 +66,17 @@ def comparison_report(
     has_costs = any(results.cost.seconds for results in runs) and not is_picked
     panels = (SCORES, *(() if is_picked else COMPARISON), *((COSTS,) if has_costs else ()))
     drawn = {
-        panel.name: illustrate(panel, runs, labels, select_by=select_by, split=split)
+        panel.name: illustrate(panel, runs, names, select_by=select_by, split=split)
         for panel in panels
     }
+    if sweep := sweep_of(groups):
+        panel = replace(SWEEP, draw=partial(SWEEP.draw, select_by=select_by))
+        words = {"split": split, "key": sweep.key}
+        drawn["sweep"] = illustrate(panel, sweep, groups[leader], select_by=select_by, **words)
     pictures = compared_pictures(runs)
     files = {name: figure.wide for name, figure in drawn.items()}
     if pictures:
-        files["pictures"] = contact_sheet_png(pictures, labels, runs[0].result.class_names)
+        files["pictures"] = contact_sheet_png(pictures, names, runs[0].result.class_names)
     notices = [*comparison_notices(runs, labels), *notes]
     is_fair = all(notice.level != "warning" for notice in notices)
     rivals, unpaired = rivals_of(groups, leader)
@@ -76,7 +84,8 @@ def comparison_report(
     alike = [tested_alike(runs[best], results) for results in runs]
     context = {
         "title": f"Comparison of {', '.join(labels)}",
-        "labels": labels,
+        "names": names,
+        "prefix": prefix,
         "is_picked": is_picked,
         "entering": _PICKED if is_picked else _CHOSEN,
         "leader": groups[leader].label,
@@ -101,6 +110,7 @@ def comparison_report(
         "rows": [
             {
                 "label": label,
+                "name": names[number],
                 "link": _link(results, folder),
                 "colour": figures.run_colour(number),
                 "words": _words(results),
@@ -114,12 +124,12 @@ def comparison_report(
         "classes": _class_lines(runs),
         "pictures": pictures,
         "gallery": gallery_of_runs(
-            list(compress(runs, alike)), list(compress(labels, alike)), sum(alike[:best])
+            list(compress(runs, alike)), list(compress(names, alike)), sum(alike[:best])
         ),
         "rivals": [_rival_row(rival, columns) for rival in rivals],
         "unpaired": unpaired,
         "images": runs[best].images,
-        "differences": differing([flat_config(results) for results in runs]),
+        "differences": differing(flat_configs([results.experiment for results in runs])),
         "origins": differing([_origin(results) for results in runs]),
         "others": others,
         "illustrations": drawn,

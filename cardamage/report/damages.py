@@ -67,17 +67,29 @@ def damage_words(result: TestResult) -> str | None:
     total = _cell(result.damages.counts[:, 0].sum(axis=(0, 1)))
     if not total.damages:
         found = "there is no damage to find"
+    elif total.damages > 1 and total.found in (0, total.damages):
+        found = f"finds {'all' if total.found else 'none of the'} {total.damages} damages"
     else:
         found = f"finds {_of_ten(total.found, total.damages)} damages"
     if not total.marks:
         return f"{found}; it marks nothing"
+    if total.marks > 1 and total.false in (0, total.marks):
+        return f"{found}; {'all' if total.false else 'none'} of its {total.marks} marks are false"
     return f"{found}; {_of_ten(total.false, total.marks)} marks are false"
+
+
+def found_and_false(result: TestResult) -> tuple[Estimate, Estimate] | None:
+    """Share of damages found and of marks that are false; None where they were not counted."""
+    if result.damages is None:
+        return None
+    by_image = result.damages.counts[:, 0].sum(axis=1, dtype=np.int64)
+    return ratio(by_image[:, 1], by_image[:, 0]), ratio(by_image[:, 3], by_image[:, 2])
 
 
 def damage_section(result: TestResult) -> dict[str, Any] | None:
     """What the page tells of damages; None for a result of before they were counted."""
-    found = result.damages
-    if found is None:
+    found, shares = result.damages, found_and_false(result)
+    if found is None or shares is None:
         return None
     is_damaged = found.counts[:, 0, :, 0].sum(axis=1) > 0
     totals = found.counts.sum(axis=0, dtype=np.int64)
@@ -91,8 +103,8 @@ def damage_section(result: TestResult) -> dict[str, Any] | None:
         "bounds": [wording.percent(bound) for bound in BOUNDS],
         "sizes": [*SIZES, "all sizes"],
         "rows": _rows(totals, result.class_names),
-        "found": ratio(by_image[:, 1], by_image[:, 0]),
-        "false": ratio(by_image[:, 3], by_image[:, 2]),
+        "found": shares[0],
+        "false": shares[1],
         "false_on_sound": int(by_image[~is_damaged, 2].sum()),
         "damaged": int(is_damaged.sum()),
         "sound": int((~is_damaged).sum()),

@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from cardamage.evaluation.intervals import Estimate, interval
 from cardamage.evaluation.results import TestResult
 from cardamage.report.cost import pareto_front
-from cardamage.report.load import RunResults
+from cardamage.report.load import RunResults, Trained
 from cardamage.report.plots import (
     INK,
     finite,
@@ -24,6 +25,7 @@ from cardamage.report.plots import (
     render_plots,
     ring,
 )
+from cardamage.report.repeats import Group, Sweep
 from cardamage.report.wording import shortened, title
 
 TRAIN, VALID, TEST = "#b5500b", "#0067a5", "#00795a"
@@ -38,7 +40,7 @@ def run_colour(number: int) -> str:
     return _RUNS[number % len(_RUNS)]
 
 
-def curves(results: RunResults, *, wide: bool) -> bytes:
+def curves(results: Trained, *, wide: bool) -> bytes:
     """Training and validation scores over the epochs, the best epoch marked."""
 
     def draw(axes: Axes, column: str) -> None:
@@ -168,4 +170,41 @@ def compared_costs(runs: Sequence[RunResults], labels: Sequence[str], *, wide: b
     short = [shortened(label, 18) for label in labels]
     return render_plots(
         select_by, draw, wide=wide, axes_height_in=2.6, columns=[select_by], labels=short
+    )
+
+
+def sweep(found: Sweep, leader: Group, *, select_by: str, wide: bool) -> bytes:
+    """The score that chooses over the values of a sweep, with error bars."""
+    values = np.array(found.values)
+    valid = np.array([group.validation(select_by) for group in found.groups])
+    spread = np.nan_to_num([group.spread(select_by) for group in found.groups])
+    tested = [
+        interval(sampled, select_by) if (sampled := group.sampled()) else Estimate(nan, nan, nan)
+        for group in found.groups
+    ]
+    test, low, high = (
+        np.array([getattr(estimate, name) for estimate in tested])
+        for name in ("value", "low", "high")
+    )
+
+    def draw(axes: Axes, column: str) -> None:
+        axes.set_title(f"{title(column)} over {shortened(found.key)}")
+        if found.is_log:
+            axes.set_xscale("log")
+        for drawn, least, most, colour in (
+            (test, low, high, TEST),
+            (valid, valid - spread, valid + spread, VALID),
+        ):
+            axes.vlines(values, least, most, color=colour, alpha=0.35, linewidth=3)
+            line(axes, values, drawn, colour)
+        at = found.groups.index(leader)
+        ring(axes, values[at : at + 1], valid[at : at + 1], VALID)
+        axes.set_xticks(values, [f"{value:g}" for value in found.values])
+        axes.minorticks_off()
+        axes.margins(x=0.08, y=0.15)
+        axes.set_xlabel(shortened(found.key), loc="right", labelpad=1)
+        label_ends(axes, [("test", TEST, test), ("validation", VALID, valid)])
+
+    return render_plots(
+        select_by, draw, wide=wide, axes_height_in=2.4, columns=[select_by], labels=["validation"]
     )

@@ -17,7 +17,7 @@ from cardamage.config import loading
 from cardamage.errors import CLOSED, CheckpointError, ConfigError, RunError, UserError
 from cardamage.report.cost import Cost, read_cost
 from cardamage.report.page import render_page
-from cardamage.report.repeats import flat
+from cardamage.report.repeats import flat_configs
 from cardamage.runs.checkpoints import best_epoch
 from cardamage.runs.directory import as_tested
 from cardamage.runs.lookup import run_names
@@ -113,7 +113,7 @@ def _results(run: RunPaths) -> dict[str, Any]:
     found: dict[str, Any] = {
         "model": getattr(experiment.model, "architecture", experiment.model.name),
         "select_by": select_by,
-        "config": flat(experiment.model_dump(mode="json", exclude={"name"})),
+        "config": flat_configs([experiment])[0],
     }
     if not run.metrics.is_file():
         return found

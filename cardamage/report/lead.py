@@ -10,16 +10,17 @@ from cardamage.evaluation.metrics import HEADLINES
 from cardamage.report.answer import (
     Answer,
     constant_answer,
+    key_figures,
     predict_command,
     quality,
+    verdict,
     what_to_try,
 )
 from cardamage.report.notices import is_usable
 from cardamage.report.repeats import Group, same_images
 from cardamage.report.selection import ALPHA
 from cardamage.report.wording import interval as interval_words
-from cardamage.report.wording import listed, score, title
-from cardamage.runs.checkpoints import rule
+from cardamage.report.wording import listed, rule_words, score, title
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,14 @@ def comparison_answer(
     ]
     use = "Checkpoint to use" if usable else "Not usable yet, the best so far"
     where = label if best.is_picked else f"{label}, epoch {best.best}"
-    return Answer(f"{use}: {where}", usable, tuple(points), predict_command(best))
+    return Answer(
+        headline=f"{use}: {where}",
+        verdict=verdict(best),
+        figures=key_figures(best),
+        is_usable=usable,
+        points=tuple(points),
+        command=predict_command(best),
+    )
 
 
 def _why(
@@ -132,11 +140,11 @@ def _why(
     group = groups[leader]
     value = score(group.validation(select_by))
     if all(len(each.runs) == 1 for each in groups):
-        return f"It has the {rule(select_by)} ({value}) of {len(groups)}."
+        return f"It has the {rule_words(select_by)} ({value}) of {len(groups)}."
     said = (
-        f"{group.label}, {counted(len(group.runs), 'run')}: the {rule(select_by)} on average, "
-        f"{_with_spread(group, select_by)}, of {counted(len(groups), 'setting')}. {label} is its "
-        f"best run."
+        f"{group.label}, {counted(len(group.runs), 'run')}: the {rule_words(select_by)} on "
+        f"average, {_with_spread(group, select_by)}, of {counted(len(groups), 'setting')}. "
+        f"{label} is its best run."
     )
     sign = -1.0 if select_by == "loss" else 1.0
     singles = [

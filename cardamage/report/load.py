@@ -41,8 +41,7 @@ class Course:
     """The score that chooses, of each epoch on one split, redrawn with the same draws.
 
     Attributes:
-        split: the validation split where each image's counts there are kept of every epoch, else
-            the tested split.
+        split: ``valid`` where training kept each image's counts there, else the tested split.
         epochs: by epoch, the scores by the one column of ``test.select_by``.
     """
 
@@ -51,15 +50,38 @@ class Course:
 
 
 @dataclass(frozen=True)
-class RunResults:
-    """Everything a report shows of one run.
+class Trained:
+    """What training has left behind so far.
 
     Attributes:
         metrics: ``metrics.csv``, one row per epoch.
+        best: the epoch that is best on the validation split by ``test.select_by``.
+    """
+
+    run: RunPaths
+    experiment: Experiment
+    metrics: Columns
+    best: int
+    stages: dict[str, StageRecord]
+
+    @property
+    def epochs(self) -> list[int]:
+        """The trained epochs."""
+        return [int(epoch) for epoch in self.metrics["epoch"]]
+
+    def validation(self, column: str, epoch: int) -> float:
+        """A validation score of an epoch."""
+        return float(self.metrics[f"val_{column}"][self.epochs.index(epoch)])
+
+
+@dataclass(frozen=True)
+class RunResults(Trained):
+    """Everything a report shows of one run.
+
+    Attributes:
         tested: the test table, one row per checkpoint, columns of numbers only.
         intervals: by epoch, every score on the test split with its 95 % interval.
-        best: the epoch that is best on the validation split by ``test.select_by``; after
-            :meth:`at`, the one asked for.
+        best: after :meth:`at`, the epoch asked for.
         sampled: the headline scores of the best epoch on the test split, redrawn.
         shards: the folder of the packed dataset; None when it is not on this machine.
         provenance: ``provenance.json``; empty when there is none.
@@ -68,16 +90,11 @@ class RunResults:
         attempts: every start that had something to do; none in a run of before they were kept.
     """
 
-    run: RunPaths
-    experiment: Experiment
-    metrics: Columns
     tested: Columns
     intervals: dict[int, dict[str, Estimate]]
-    best: int
     result: TestResult
     shards: Path | None
     manifest: Manifest | None
-    stages: dict[str, StageRecord]
     provenance: dict[str, Any]
     cost: Cost
     course: Course
@@ -86,11 +103,6 @@ class RunResults:
     pretrained: Pretrained | None = None
     is_picked: bool = False
     attempts: Sequence[Attempt] = ()
-
-    @property
-    def epochs(self) -> list[int]:
-        """The trained epochs."""
-        return [int(epoch) for epoch in self.metrics["epoch"]]
 
     @property
     def tested_epochs(self) -> list[int]:
@@ -107,10 +119,6 @@ class RunResults:
     def images(self) -> int:
         """How many images the test split has."""
         return len(self.result.counts)
-
-    def validation(self, column: str, epoch: int) -> float:
-        """A validation score of an epoch."""
-        return float(self.metrics[f"val_{column}"][self.epochs.index(epoch)])
 
     def at(self, checkpoint: Choice | None) -> RunResults:
         """The same run with another checkpoint in the place of its best.
@@ -155,12 +163,7 @@ def load_run(run: RunPaths, experiment: Experiment) -> RunResults:
     where = shlex.quote(str(run.root))
     experiment = as_tested(run, experiment)
     split, select_by = experiment.test.split, experiment.test.select_by
-    if not run.metrics.is_file():
-        raise RunError(
-            f"{run.root} is not trained: it has no {run.metrics.name}; run cardamage train {where}"
-        )
-    needed = [f"{part}_{score}" for score in CURVES for part in ("train", "val")]
-    metrics = _read_columns(run.metrics, ["epoch", *needed, f"val_{select_by}"])
+    metrics = _read_metrics(run, select_by)
     table = run.test_table(split)
     test_command = f"cardamage test {where}"
     if not table.is_file():
@@ -174,19 +177,14 @@ def load_run(run: RunPaths, experiment: Experiment) -> RunResults:
             f"{table} has no column {missing[0]}: it was tested before that score was there, or "
             f"is damaged; run {test_command}, which writes it again"
         )
-    best = best_epoch(_usable(run, metrics, tested, f"val_{select_by}"), select_by)
-    if best is None:
-        raise RunError(
-            f"{run.metrics}: no epoch has a validation {select_by}; "
-            f"choose another rule, as in test.select_by=loss"
-        )
+    best = _best(run, _usable(run, metrics, tested, f"val_{select_by}"), select_by)
     if best not in tested["epoch"]:
         raise RunError(
             f"{table}: epoch {best}, the best on the validation split, is not tested yet; "
             f"run {test_command}"
         )
     tests = _read_tests(run, split, table, best, select_by)
-    kept = _read_validations(run, tested["epoch"], split, table, select_by)
+    kept = _read_validations(run, tested["epoch"], metrics, split, select_by)
     shards, manifest = _find_shards(run)
     return RunResults(
         run=run,
@@ -207,6 +205,46 @@ def load_run(run: RunPaths, experiment: Experiment) -> RunResults:
         origin=read_origin(run),
         pretrained=read_pretrained(run),
     )
+
+
+def load_trained(run: RunPaths, experiment: Experiment) -> Trained:
+    """What training has left behind so far, tested or not.
+
+    Raises:
+        RunError: no epoch is trained, or a file is damaged.
+    """
+    select_by = experiment.test.select_by
+    metrics = _read_metrics(run, select_by)
+    score = f"val_{select_by}"
+    pairs = zip(metrics["epoch"].tolist(), metrics[score].tolist(), strict=True)
+    rows: list[Row] = [{"epoch": epoch, score: value} for epoch, value in pairs]
+    return Trained(
+        run=run,
+        experiment=experiment,
+        metrics=metrics,
+        best=_best(run, rows, select_by),
+        stages={stage: read_stage(run, stage) for stage in STAGES},
+    )
+
+
+def _read_metrics(run: RunPaths, select_by: str) -> Columns:
+    if not run.metrics.is_file():
+        raise RunError(
+            f"{run.root} is not trained: it has no {run.metrics.name}; run cardamage train "
+            f"{shlex.quote(str(run.root))}"
+        )
+    needed = [f"{part}_{score}" for score in CURVES for part in ("train", "val")]
+    return _read_columns(run.metrics, ["epoch", *needed, f"val_{select_by}"])
+
+
+def _best(run: RunPaths, rows: Sequence[Row], select_by: str) -> int:
+    best = best_epoch(rows, select_by)
+    if best is None:
+        raise RunError(
+            f"{run.metrics}: no epoch has a validation {select_by}; "
+            f"choose another rule, as in test.select_by=loss"
+        )
+    return best
 
 
 def _read_columns(path: Path, needed: Sequence[str]) -> Columns:
@@ -283,23 +321,25 @@ def _read_tests(run: RunPaths, split: str, table: Path, best: int, select_by: st
 
 
 def _read_validations(
-    run: RunPaths, epochs: NDArray[np.float64], split: str, table: Path, select_by: str
+    run: RunPaths, epochs: NDArray[np.float64], metrics: Columns, split: str, select_by: str
 ) -> dict[int, Resampled]:
     """The score that chooses of each tested epoch on valid; empty unless all epochs have theirs.
 
-    They are there once the checkpoints were also tested with ``test.split=valid``.
+    Counts that do not give the score in ``metrics.csv`` are of another training.
     """
-    if split == "valid" or not run.test_counts("valid", int(epochs[0])).is_file():
+    if split == "valid":
         return {}
-    weights = {int(row["epoch"]): row.get("weights_sha256") for row in read_table(table)}
     course = {}
     for epoch in map(int, epochs):
-        if not (path := run.test_counts("valid", epoch)).is_file():
+        try:
+            result = read_result(run.validation_counts(epoch))
+        except RunError:  # of a run from before they were kept, or damaged
             return {}
-        result = read_result(path)
-        if result.weights_sha256 != weights[epoch] or not len(result.counts):
+        sampled = resample(result).only([select_by])
+        noted = metrics[f"val_{select_by}"][metrics["epoch"] == epoch]
+        if not noted.size or not np.allclose(noted, sampled.values[select_by], equal_nan=True):
             return {}
-        course[epoch] = resample(result).only([select_by])
+        course[epoch] = sampled
     return course
 
 

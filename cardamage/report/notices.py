@@ -12,7 +12,7 @@ import numpy as np
 from cardamage.config.recipe import SegNet
 from cardamage.errors import counted
 from cardamage.evaluation.metrics import without_a_model
-from cardamage.report.load import RunResults
+from cardamage.report.load import RunResults, Trained
 from cardamage.report.repeats import same_images
 from cardamage.report.wording import score, size
 from cardamage.runs.checkpoints import rule
@@ -46,6 +46,11 @@ def run_notices(results: RunResults) -> list[Notice]:
         *_about_files(results),
     ]
     return sorted(found, key=lambda notice: notice.level != "warning")
+
+
+def training_notices(trained: Trained) -> list[Notice]:
+    """What to know of a run that is not tested: warnings about its training."""
+    return [notice for notice in _about_training(trained) if notice.level == "warning"]
 
 
 def comparison_notices(runs: Sequence[RunResults], labels: Sequence[str]) -> list[Notice]:
@@ -99,7 +104,7 @@ def _about_model(results: RunResults) -> Iterator[Notice]:
         )
 
 
-def _about_training(results: RunResults) -> Iterator[Notice]:
+def _about_training(results: Trained) -> Iterator[Notice]:
     epochs, best = results.epochs, results.best
     train, valid = results.metrics["train_loss"], results.metrics["val_loss"]
     for name, losses in (("training", train), ("validation", valid)):
@@ -191,9 +196,9 @@ def _about_test(results: RunResults) -> Iterator[Notice]:
 
 
 def is_usable(results: RunResults) -> bool:
-    """Whether the chosen checkpoint finds damage better than calling every pixel damaged."""
+    """Whether the chosen checkpoint finds damage surely better than calling every pixel damaged."""
     _, all_foreground = without_a_model(results.result.counts)
-    return results.intervals[results.best]["dice_fg"].value > all_foreground
+    return results.intervals[results.best]["dice_fg"].low > all_foreground
 
 
 def _beside_no_model(results: RunResults) -> Iterator[Notice]:
@@ -260,7 +265,7 @@ def _about_dataset(results: RunResults) -> Iterator[Notice]:
             )
 
 
-def _quoted(results: RunResults) -> str:
+def _quoted(results: Trained) -> str:
     return shlex.quote(str(results.run.root))
 
 

@@ -162,6 +162,8 @@ _FILTERS: dict[str, Callable[..., str]] = {
     "signed": wording.signed,
     "percent": wording.percent,
     "interval": wording.interval,
+    "in_percent": wording.in_percent,
+    "interval_in_percent": wording.interval_in_percent,
     "duration": _unless_unknown(wording.duration),
     "bytes": _unless_unknown(wording.bytes_of),
     "rate": _unless_unknown("{:.1f}".format),

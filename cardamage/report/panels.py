@@ -79,6 +79,16 @@ COSTS = Panel(
 )
 """The panel of a comparison's section on cost; drawn as those of :data:`COMPARISON`."""
 
+SWEEP = Panel(
+    "sweep",
+    "The sweep",
+    "Scores over {key}, each the mean over the runs of a setting. Blue: validation, by which "
+    "settings are chosen, with the standard deviation over the runs. Green: the {split} split, "
+    "with 95 % intervals. The ring marks the setting that leads.",
+    figures.sweep,
+)
+"""The panel of a sweep over the numbers of one key; drawn from it and the leading setting."""
+
 COMPARISON = (
     Panel(
         "validation",

@@ -2,10 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, isnan, nan
+from itertools import pairwise
+from math import isfinite, isnan, log, nan
 from statistics import fmean, stdev
 from typing import Any
 
+from cardamage.config import yaml12
+from cardamage.config.augmentation import Augmentation
+from cardamage.config.experiment import Experiment
+from cardamage.config.recipe import Loss
 from cardamage.evaluation.intervals import Resampled, pool, same_truth
 from cardamage.report.load import RunResults
 from cardamage.report.wording import UNDEFINED, shortened
@@ -83,7 +88,7 @@ def group_runs(runs: Sequence[RunResults], labels: Sequence[str]) -> list[Group]
 
     Where a checkpoint was named, every entry stands for itself.
     """
-    configs = [flat_config(results) for results in runs]
+    configs = flat_configs([results.experiment for results in runs])
     is_picked = any(results.is_picked for results in runs)
     gathered: dict[object, list[int]] = {}
     for number, config in enumerate(configs):
@@ -103,9 +108,26 @@ def group_runs(runs: Sequence[RunResults], labels: Sequence[str]) -> list[Group]
     ]
 
 
-def flat_config(results: RunResults) -> dict[str, str]:
-    """A run's config by dotted key, without its name."""
-    return flat(results.experiment.model_dump(mode="json", exclude={"name"}))
+def flat_configs(experiments: Sequence[Experiment]) -> list[dict[str, str]]:
+    """Each config by dotted key, without its name.
+
+    Lists are written as in YAML, their sections without what is at its default. Where one has a
+    list of losses, that of each is written so.
+    """
+    has_lists = any(isinstance(experiment.loss, list) for experiment in experiments)
+    configs = []
+    for experiment in experiments:
+        values = experiment.model_dump(mode="json", exclude={"name"})
+        values["augment"] = [_as_written(each) for each in experiment.augment]
+        if has_lists:
+            values["loss"] = [_as_written(each) for each in experiment.losses]
+        configs.append(_flat(values))
+    return configs
+
+
+def _as_written(section: Augmentation | Loss) -> dict[str, Any]:
+    others = section.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+    return {"name": section.name, **others}
 
 
 def differing(configs: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
@@ -146,6 +168,45 @@ def grid_of(groups: Sequence[Group]) -> Grid | None:
     return Grid(row_key, column_key, rows, columns, cells)
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep over the numbers of one key.
+
+    Attributes:
+        values: ascending, of each group in :attr:`groups`.
+        is_log: whether their ratios are more even than their distances.
+    """
+
+    key: str
+    values: list[float]
+    groups: list[Group]
+    is_log: bool
+
+
+def sweep_of(groups: Sequence[Group]) -> Sweep | None:
+    """The sweep that the groups make; None unless one key alone varies, over numbers."""
+    keys = list(groups[0].settings)
+    if len(keys) != 1 or len(groups) < 2:
+        return None
+    try:
+        pairs = sorted(
+            ((float(group.settings[keys[0]]), group) for group in groups), key=lambda pair: pair[0]
+        )
+    except ValueError:
+        return None
+    values = [value for value, _ in pairs]
+    if not all(map(isfinite, values)) or len(set(values)) < len(values):
+        return None
+    is_log = values[0] > 0 and _unevenness([log(value) for value in values]) < _unevenness(values)
+    return Sweep(keys[0], values, [group for _, group in pairs], is_log)
+
+
+def _unevenness(values: Sequence[float]) -> float:
+    """How far ascending values are from equal distances: their spread over their mean."""
+    gaps = [b - a for a, b in pairwise(values)]
+    return _spread(gaps) / fmean(gaps) if len(gaps) > 1 and fmean(gaps) > 0 else 0.0
+
+
 def _numbers_first(value: str) -> tuple[bool, float, str]:
     try:
         return False, float(value), value
@@ -167,14 +228,13 @@ def _spread(values: Sequence[float]) -> float:
     return stdev(values) if len(values) > 1 and all(map(isfinite, values)) else nan
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """The settings of a config, as texts by dotted key."""
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     found: dict[str, str] = {}
     for key, value in values.items():
         if value is None:  # left out, such as continue_from
             continue
         if isinstance(value, dict) and value and f"{prefix}{key}" != "data.classes":
-            found.update(flat(value, f"{prefix}{key}."))
+            found.update(_flat(value, f"{prefix}{key}."))
         else:
-            found[f"{prefix}{key}"] = str(value)
+            found[f"{prefix}{key}"] = value if isinstance(value, str) else yaml12.inline(value)
     return found

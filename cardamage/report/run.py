@@ -12,10 +12,11 @@ from cardamage.config.recipe import ConstantSchedule, SegNet, SmpModel
 from cardamage.errors import counted
 from cardamage.evaluation.metrics import OF_CLASS
 from cardamage.labels import colour
-from cardamage.report import figures, panels, wording
+from cardamage.report import figures, labels, panels, wording
 from cardamage.report.answer import run_answer
 from cardamage.report.damages import damage_section, damage_table
 from cardamage.report.gallery import confusion_table, gallery_of_run, image_table
+from cardamage.report.labels import shown_suspects, suspect_table, suspects_of
 from cardamage.report.load import RunResults
 from cardamage.report.notices import run_notices
 from cardamage.report.page import Report, render
@@ -60,6 +61,7 @@ def run_report(results: RunResults, others: Sequence[tuple[str, str]] = ()) -> R
         )
     files["confusion"] = figures.confusion(results.result)
     estimates = results.intervals[best]
+    suspects, names = suspects_of(results), file_names(results)
     context = {
         "title": f"{experiment.name}: report",
         "run": experiment,
@@ -87,12 +89,16 @@ def run_report(results: RunResults, others: Sequence[tuple[str, str]] = ()) -> R
         "damages": damage_section(results.result),
         "agreement": results.manifest and results.manifest.label_agreement,
         "gallery": gallery_of_run(results),
+        "suspects": suspects,
+        "shown_suspects": shown_suspects(results, suspects, names),
+        "sure": labels.SURE,
         "pictures": pictures,
         "provenance": _provenance(results),
         "others": others,
     }
     tables: dict[str, Sequence[Row]] = {
-        "images": image_table(results.result, file_names(results)),
+        "images": image_table(results.result, names),
+        "labels_to_check": suspect_table(suspects, results.result.keys.tolist(), names),
         "damages": damage_table(results.result),
         "confusion": confusion_table(results.result),
     }

@@ -12,6 +12,7 @@ from cardamage.report.comparison import comparison_report
 from cardamage.report.load import RunResults, load_run
 from cardamage.report.page import publish
 from cardamage.report.run import run_report
+from cardamage.report.standing import standing_report
 from cardamage.report.study import comparisons_with
 from cardamage.runs import lookup
 from cardamage.runs.directory import as_tested, resolve
@@ -33,11 +34,17 @@ def pick_of(target: str) -> Pick:
 def report_one(experiment: Experiment, run: RunPaths, out: Path | None) -> Path:
     """Report on one run; inside the run directory this is its report stage.
 
+    Elsewhere, the report of a run that is not tested tells how it stands.
+
     Raises:
         UserError: the run cannot be reported on, or the report cannot be written.
     """
     if out is not None and out.resolve() != run.report.resolve():
-        report = run_report(load_run(run, experiment), comparisons_with(run, out))
+        report = (
+            run_report(load_run(run, experiment), comparisons_with(run, out))
+            if run.test_table(as_tested(run, experiment).test.split).is_file()
+            else standing_report(run, experiment)
+        )
         return publish(report, make(out))
     with running(run, "report") as output:
         where = shlex.quote(str(run.root))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from os.path import commonprefix
 
 _TITLES = {
     "loss": "Loss",
@@ -41,6 +42,11 @@ def title(column: str) -> str:
     return _TITLES.get(column, column)
 
 
+def rule_words(select_by: str) -> str:
+    """The rule that chooses an epoch, for people."""
+    return f"{'lowest' if select_by == 'loss' else 'highest'} validation {title(select_by)}"
+
+
 def score(value: float) -> str:
     """Three decimals; a dash where undefined."""
     if math.isnan(value):
@@ -72,6 +78,18 @@ def interval(low: float, high: float) -> str:
     return f"{score(low)}{between}{score(high)}"
 
 
+def in_percent(value: float) -> str:
+    """A share of 1 in whole percent; a dash where undefined."""
+    return UNDEFINED if math.isnan(value) else f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
+
+
+def interval_in_percent(low: float, high: float) -> str:
+    """The two bounds of an interval of a share, likewise."""
+    if math.isnan(low) or math.isnan(high):
+        return UNDEFINED
+    return f"{100 * low:.0f}\N{EN DASH}{in_percent(high)}"
+
+
 def size(image_size: tuple[int, int]) -> str:
     """Height and width in pixels."""
     height, width = image_size
@@ -92,6 +110,13 @@ def shortened(name: str, length: int = 28) -> str:
         return name
     head = (length - 1) // 2
     return f"{name[:head]}…{name[len(name) - (length - 1 - head) :]}"
+
+
+def common_beginning(names: Sequence[str]) -> str:
+    """What all names begin with, up to a hyphen or slash; empty where one has nothing else."""
+    shared = commonprefix(list(names))  # noqa: RUF071 - of text, not of paths
+    shared = shared[: max(shared.rfind("-"), shared.rfind("/")) + 1]
+    return shared if len(names) > 1 and all(len(name) > len(shared) for name in names) else ""
 
 
 def each_of_ten(part: float, whole: float, things: str) -> str:

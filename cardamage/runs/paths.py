@@ -90,6 +90,10 @@ class RunPaths:
         """Per-image counts of one checkpoint on ``split``."""
         return self.root / "test" / split / f"epoch-{epoch:04d}.npz"
 
+    def validation_counts(self, epoch: int) -> Path:
+        """Per-image counts of an epoch on the validation split, as training found them."""
+        return self.root / "validation" / f"epoch-{epoch:04d}.npz"
+
     report = _Under("report")
     """The folder of the report; its page is ``index.html``."""
     model_card = _Under("checkpoints/README.md")

@@ -9,12 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cardamage.config.experiment import Experiment
 from cardamage.data.shards.loader import Batch
+from cardamage.data.shards.reader import ShardReader
+from cardamage.evaluation.evaluate import Evaluation
 from cardamage.evaluation.metrics import HEADLINES
+from cardamage.evaluation.results import TestResult, write_result
 from cardamage.runs.checkpoints import kept_epochs
 from cardamage.runs.paths import RunPaths
 from cardamage.runs.tables import Row, write_table
@@ -33,6 +37,26 @@ def metrics_row(epoch: int, train: Mapping[str, float], val: Mapping[str, float]
     row.update({f"val_{name}": value for name, value in val.items() if name not in HEADLINES})
     row["lr"] = lr
     return row
+
+
+def keep_validation(run: RunPaths, epoch: int, found: Evaluation, reader: ShardReader) -> None:
+    """Keep what each validation image scored, so that epochs can be told apart by images.
+
+    Done before the state of the epoch's end is saved: a start that was killed in between validates
+    again, and writes the same.
+    """
+    result = TestResult(
+        epoch=epoch,
+        weights_sha256="",
+        fingerprint=reader.fingerprint,
+        class_names=tuple(reader.class_names),
+        keys=reader.keys,
+        counts=found.counts,
+        loss=found.loss,
+        map_samples=np.zeros(0, np.int64),
+        maps=(),
+    )
+    write_result(run.validation_counts(epoch), result)
 
 
 def publish_epoch(

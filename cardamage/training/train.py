@@ -43,6 +43,7 @@ from cardamage.training.outputs import (
     EpochClock,
     announce_epoch,
     epoch_seconds_before,
+    keep_validation,
     metrics_row,
 )
 from cardamage.training.patience import cool_down
@@ -203,6 +204,8 @@ def train(
                 workers=experiment.data.workers,
                 after_batch=between_batches,
             )
+            if is_main:
+                keep_validation(run, epoch, validation, valid_split)
             train_scores = metrics.scores(seen["counts"].numpy(), seen["loss"].numpy(), names)
             val_scores = metrics.scores(validation.counts, validation.loss, names)
             rate = schedule.rate(training.step - 1)

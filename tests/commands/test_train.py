@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from cardamage.data.shards.order import batch_at
+from cardamage.evaluation.metrics import scores
 from cardamage.evaluation.results import read_result
 from cardamage.runs.paths import RunPaths
 from cardamage.runs.stages import read_stage
@@ -53,6 +54,10 @@ def samples(run):
 def same_training(a, b):
     """Whether two runs have the same metrics and weights of every epoch, to the last bit."""
     assert a.metrics.read_text() == b.metrics.read_text()
+    kept = [
+        {p.name: p.read_bytes() for p in r.validation_counts(1).parent.iterdir()} for r in (a, b)
+    ]
+    assert kept[0] == kept[1]
     assert a.finished_checkpoints().keys() == b.finished_checkpoints().keys()
     for epoch, path in a.finished_checkpoints().items():
         left, right = load_file(path), load_file(b.checkpoint(epoch))
@@ -84,6 +89,11 @@ def test_training_leaves_a_row_and_a_checkpoint_an_epoch(trained):
         "val_iou",
         "train_accuracy",
         "val_accuracy",
+    ]
+    kept = read_result(run.validation_counts(3))
+    found = scores(kept.counts, kept.loss, kept.class_names)
+    assert [repr(found[name]) for name in ("loss", "dice")] == [
+        table[-1][f"val_{name}"] for name in ("loss", "dice")
     ]
     marker = read_stage(run, "train")
     found = marker.state, marker.exit_status, marker.output

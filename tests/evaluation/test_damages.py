@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cardamage.evaluation.confusion import foreground_confidence
+from cardamage.evaluation.confusion import foreground_confidence, foreground_probability
 from cardamage.evaluation.damages import (
     BINS,
     BOUNDS,
@@ -109,7 +109,7 @@ def test_the_calibration_error_is_the_weighted_distance():
 def test_confidence_is_binned_pixel_by_pixel():
     torch.manual_seed(0)
     logits, target = 2 * torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5), dtype=torch.uint8)
-    presence, reliability = foreground_confidence(logits, target)
+    presence, reliability = foreground_confidence(foreground_probability(logits), target)
     probability = 1 - logits.softmax(dim=1)[:, 0].numpy()
     assert presence.tolist() == pytest.approx(probability.reshape(2, -1).max(axis=1).tolist())
     edges = np.linspace(0, 1, BINS + 1)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap, norm
+from scipy.stats import binomtest, bootstrap, norm
 from scipy.stats import t as student
 
 from cardamage.evaluation import intervals as statistics
@@ -256,3 +256,13 @@ def test_a_metric_that_is_added_gets_its_interval(monkeypatch):
     for name in ("predicted_fg", "miss[scratch]", "miss[dent]"):
         assert found[name].low < found[name].value < found[name].high
     assert found["miss[dent]"].value == pytest.approx(1 - found["recall[dent]"].value)
+
+
+@pytest.mark.parametrize("hit", [0, 3])
+def test_a_share_that_no_image_breaks_has_the_bound_of_clopper_and_pearson(hit):
+    whole = np.array([3, 0, 3, 3, 0, 3])
+
+    found = statistics.ratio(np.where(whole, hit, 0), whole)
+
+    exact = binomtest(4 if hit else 0, 4).proportion_ci(0.95, "exact")
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high))

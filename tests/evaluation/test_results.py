@@ -30,6 +30,7 @@ def result():
             counts=np.arange(72, dtype=np.int32).reshape(2, 3, 3, 4),
             presence=np.array([0.1, 1], np.float32),
             reliability=np.arange(60, dtype=np.int64).reshape(20, 3),
+            disagreements=np.arange(18, dtype=np.float32).reshape(2, 9) / 7,
         ),
     )
 

@@ -13,6 +13,7 @@ from cardamage.config import loading
 from cardamage.data.drawing import layer_png
 from cardamage.data.shards import manifest, tar
 from cardamage.evaluation.damages import BINS, UNIT, Damages, count_damages
+from cardamage.evaluation.disagreements import find_disagreements
 from cardamage.evaluation.metrics import scores
 from cardamage.evaluation.results import TestResult, write_result
 from cardamage.labels import BACKGROUND
@@ -246,6 +247,12 @@ def _damages(masks, maps, classes, generator):
         counts=np.stack([count_damages(m, p, classes) for m, p in zip(masks, maps, strict=True)]),
         presence=(sure + generator.random(len(masks)) / 2).astype(np.float32),
         reliability=reliability,
+        disagreements=np.concatenate(
+            [
+                find_disagreements(number, mask, each, np.where(each > 0, 0.95, 0.05))
+                for number, (mask, each) in enumerate(zip(masks, maps, strict=True))
+            ]
+        ),
     )
 
 

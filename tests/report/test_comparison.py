@@ -12,7 +12,7 @@ from cardamage.report import comparison
 from cardamage.report.lead import leading, rivals_of
 from cardamage.report.load import load_run
 from cardamage.report.notices import Notice
-from cardamage.report.repeats import differing, flat_config, group_runs
+from cardamage.report.repeats import differing, flat_configs, group_runs
 from cardamage.runs.continued import Source, write_origin
 from cardamage.runs.paths import RunPaths
 from tests.helpers.finished_runs import make_run
@@ -28,7 +28,7 @@ def alone(runs):
 
 
 def differing_keys(runs):
-    return differing([flat_config(results) for results in runs])
+    return differing(flat_configs([results.experiment for results in runs]))
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 
 from cardamage.config import loading
 from cardamage.errors import CheckpointError, DataError, RunError, UserError
+from cardamage.evaluation.metrics import scores
 from cardamage.evaluation.results import read_result, write_result
 from cardamage.report.load import load_run
 from cardamage.runs.checkpoints import best_epoch
@@ -245,15 +246,18 @@ def test_memory_and_the_speed_of_testing_are_read_where_they_are_recorded(run):
 
 def test_epochs_are_told_apart_by_validation_counts_where_they_are_kept(run):
     assert load(run).course.split == "test"
-    run.test_counts("valid", 1).parent.mkdir()
-    for epoch in (1, 2, 3):
-        result = read_result(run.test_counts("test", epoch))
-        write_result(run.test_counts("valid", epoch), result)
+    rows = read_table(run.metrics)
+    for row in rows:
+        result = read_result(run.test_counts("test", int(row["epoch"])))
+        write_result(run.validation_counts(result.epoch), result)
+        row["val_dice_fg"] = scores(result.counts, result.loss, result.class_names)["dice_fg"]
+    assert load(run).course.split == "test"  # these are not what metrics.csv was made of
+    write_table(run.metrics, rows)
 
     kept = load(run)
     assert kept.course.split == "valid"
     assert list(kept.course.epochs) == [1, 2, 3]
     assert list(kept.course.epochs[1].values) == ["dice_fg"]
 
-    run.test_counts("valid", 2).unlink()
+    run.validation_counts(2).unlink()
     assert load(run).course.split == "test"

@@ -173,7 +173,7 @@ def test_names_are_shown_and_never_run(tmp_path):
     page = Page(rendered.page)
 
     assert [attrs.get("type") for attrs in page.all("script")] == ["application/json", None]
-    pictures = [a for a in page.all("figure") if a.get("class") == "picture"]
+    pictures = [a for a in page.all("figure") if a.get("class") in ("picture", "suspect")]
     assert len(page.all("b")) == len(pictures) + 3  # names, stages
     assert all(not name.startswith("on") for _, attrs in page.tags for name in attrs)
     assert NASTY in page.text

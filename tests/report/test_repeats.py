@@ -10,7 +10,7 @@ from cardamage.report import comparison
 from cardamage.report.lead import alike, leading, rivals_of
 from cardamage.report.load import load_run
 from cardamage.report.notices import comparison_notices
-from cardamage.report.repeats import grid_of, group_runs
+from cardamage.report.repeats import differing, flat_configs, grid_of, group_runs, sweep_of
 from tests.helpers.finished_runs import make_run
 
 VALIDATION = {"0.01": (0.80, 0.60, 0.595), "0.001": (0.74, 0.735, 0.739)}
@@ -161,3 +161,34 @@ def test_one_key_or_unrelated_runs_are_no_grid(sweep, base):
     assert grid_of(groups_of(sweep)) is None
     pair = [base, variant(base, "b", optim__lr=0.5, train__batch_size=64)]
     assert grid_of(groups_of(pair)) is None
+
+
+@pytest.mark.parametrize(
+    ("rates", "is_log"),
+    [((1e-4, 1e-3, 1e-2), True), ((0.01, 0.02, 0.03), False), ((0.01, 0.2, 0.3), False)],
+)
+def test_a_sweep_over_numbers_of_one_key_is_in_their_order(base, rates, is_log):
+    runs = [variant(base, f"run {rate}", optim__lr=rate) for rate in reversed(rates)]
+
+    found = sweep_of(groups_of(runs))
+
+    assert (found.key, found.values, found.is_log) == ("optim.lr", list(rates), is_log)
+    assert [group.label for group in found.groups] == [f"run {rate}" for rate in rates]
+
+
+def test_texts_and_two_keys_are_no_sweep_over_numbers(base):
+    for changes in ({"loss": [{"name": "dice"}]}, {"optim__lr": 0.1, "train__batch_size": 2}):
+        assert sweep_of(groups_of([base, variant(base, "b", **changes)])) is None
+
+
+def test_lists_of_sections_are_written_as_in_yaml_without_defaults(base):
+    losses = [{"name": "cross_entropy", "class_weights": 3}, {"name": "dice"}]
+    other = variant(base, "b", loss=losses, augment=[{"name": "blur", "probability": 0.5}])
+
+    assert differing(flat_configs([base.experiment, other.experiment])) == {
+        "loss": [
+            "[{name: cross_entropy}]",
+            "[{name: cross_entropy, class_weights: 3.0}, {name: dice}]",
+        ],
+        "augment": ["[]", "[{name: blur}]"],
+    }

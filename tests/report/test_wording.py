@@ -97,3 +97,17 @@ def test_p_values():
         "0.50",
         DASH,
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "beginning"),
+    [
+        (("rates-lr_0.1-seed_0", "rates-lr_0.01-seed_1"), "rates-"),
+        (("runs/a/cars", "runs/b/cars"), "runs/"),
+        (("unet", "unet2"), ""),
+        (("a-", "a-b"), ""),
+        (("only-one",), ""),
+    ],
+)
+def test_what_names_begin_with_ends_at_a_hyphen_or_slash(names, beginning):
+    assert wording.common_beginning(names) == beginning

@@ -5,7 +5,7 @@ for (const section of document.querySelectorAll("[data-gallery]")) {
   const list = section.querySelector(".shots");
   const more = section.querySelector(".more");
   const dialog = section.querySelector("dialog");
-  const PAGE = 24;
+  const PAGE = innerWidth > 640 ? 24 : 8;
   const NOTICED = 0.1; // a change of Dice that counts
   const RIGHT = [86, 180, 233], MISSED = [240, 228, 66];
   const STRIPES = { false: [[120, 20, 200], [255, 255, 255]], other: [[230, 120, 0], [20, 20, 20]] };
