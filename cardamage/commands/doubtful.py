@@ -1,4 +1,4 @@
-"""List labels to look at again: those that networks find unlikely which never trained on them.
+"""List labels to look at again: those that networks contradict which never trained on them.
 
 Each run looks at its validation photos with its best checkpoint, so the runs of all folds of a
 dataset look at every photo. Writes index.html, sheets and doubtful.csv; see docs/predict.md.

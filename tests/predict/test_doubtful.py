@@ -1,13 +1,13 @@
-"""Labels that a network finds unlikely come first, with what is unlikely about them."""
+"""Labels that a network contradicts come first, and why."""
 
 import json
 
 import numpy as np
 import pytest
-import torch
 
 from cardamage.data.shards.pack import pack
-from cardamage.predict.doubtful import label_quality, largest_region
+from cardamage.evaluation.disagreements import find_disagreements
+from cardamage.predict.doubtful import doubts
 from cardamage.runs.paths import RunPaths
 from cardamage.runs.stages import StageRecord
 from cardamage.runs.tables import read_table
@@ -16,33 +16,20 @@ from tests.helpers.markers import write_stage
 from tests.helpers.small_export import write_export
 
 
-def test_quality_is_the_soft_minimum_of_the_likelihood_of_the_labels():
-    probabilities = torch.zeros(2, 3, 2, 2)
-    probabilities[:, 0] = 1
-    probabilities[1, :, 0, 0] = torch.tensor([0.2, 0.8, 0.0])
-    masks = torch.zeros(2, 2, 2, dtype=torch.uint8)
-    weight = np.exp((1 - 0.2) / 0.1)
-    expected = [1, (3 + 0.2 * weight) / (3 + weight)]
-    assert label_quality(probabilities, masks).tolist() == pytest.approx(expected)
-    masks[1, 0, 0] = 1  # the likelier class there
-    weight = np.exp((1 - 0.8) / 0.1)
-    expected = (3 + 0.8 * weight) / (3 + weight)
-    assert label_quality(probabilities, masks)[1].item() == pytest.approx(expected)
-
-
-def test_largest_region_joins_corners_and_leaves_out_the_others():
-    region = np.zeros((10, 10), np.bool_)
-    assert largest_region(region) == 0
-    region[0, 0] = region[1, 1] = region[2, 2] = True
-    region[8:, 8:] = True
-    assert largest_region(region) == 0.04
-    region[7, 7] = True
-    assert largest_region(region) == 0.05
+def test_doubt_is_the_greatest_share_times_confidence_of_each_kind():
+    mask, predicted = np.zeros((2, 10, 10), np.uint8)
+    sure = np.zeros((10, 10), np.float32)
+    assert doubts(find_disagreements(0, mask, predicted, sure), 100) == (0, 0)
+    predicted[:2, :5], sure[:2, :5] = 1, 0.6
+    predicted[9, :3], sure[9, :3] = 1, 1.0
+    mask[5:7, 8:], sure[5:7, 8:] = 1, 0.25
+    expected = pytest.approx((0.1 * 0.6, 0.04 * 0.75))
+    assert doubts(find_disagreements(0, mask, predicted, sure), 100) == expected
 
 
 def test_an_erased_label_and_an_invented_one_come_before_a_right_one(bright):
     export = write_export(bright.folder / "nowhere")
-    boxes = {"right": [20, 0, 40, 32], "invented": [0, 0, 40, 32], "erased": None}
+    boxes = {"right": [20, 0, 40, 32], "invented": [0, 0, 20, 32], "erased": None}
     images, annotations = [], []
     for number, (name, box) in enumerate(boxes.items()):
         save(export / "valid" / f"{name}.png", half_bright(32, 40) // 255 * (255 - 5 * number))
@@ -70,9 +57,8 @@ def test_an_erased_label_and_an_invented_one_come_before_a_right_one(bright):
     bright.succeeds("jobs/doubtful.py", "bright", "--out", "out")
     rows = {row["image"]: row for row in read_table(out / "doubtful.csv")}
     assert list(rows)[2:] == ["right.png"]
-    assert rows["erased.png"]["unlabelled"] > 0.3 > rows["invented.png"]["unlabelled"]
-    assert rows["invented.png"]["unseen"] > 0.3 > rows["erased.png"]["unseen"]
-    assert rows["right.png"]["quality"] > 0.4 > rows["erased.png"]["quality"]
+    assert rows["erased.png"]["unlabelled"] > 0.3
+    assert rows["invented.png"]["unfound"] > 0.3 > rows["erased.png"]["unfound"]
     page = (out / "index.html").read_text()
     assert all((out / str(row["sheet"])).is_file() for row in rows.values())
     assert all(str(row["sheet"]) in page for row in rows.values())
