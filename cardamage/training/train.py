@@ -210,7 +210,7 @@ def train(
             training.tally = Tally(len(names))
             saver.save(epoch_ended=True)
             announce_epoch(experiment, events, training.rows[-1], speed)
-            trackers.log(training.rows[-1], speed)
+            trackers.log(training.rows[-1:])
 
 
 def train_step(
