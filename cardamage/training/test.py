@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from cardamage.training.checkpoint import check_belongs, load_checkpoint, load_w
 from cardamage.training.distributed import check_placement, resources, start_accelerator
 from cardamage.training.failures import explain_out_of_memory, propagate_first_failure
 from cardamage.training.losses import build_loss
+from cardamage.training.meter import Meter
 from cardamage.training.numerics import deterministic_algorithms, quicken_depthwise
 from cardamage.training.trackers import Trackers
 from cardamage.training.watchdog import Watchdog, limit_from_environment
@@ -149,6 +151,7 @@ def test(
     model = accelerator.prepare_model(quicken_depthwise(network, accelerator), evaluation_mode=True)
     with (
         Watchdog(limit_from_environment()) as watchdog,
+        Meter(run, part.stage, accelerator) if todo else nullcontext(),
         Progress(
             "test",
             len(todo) * len(reader),
