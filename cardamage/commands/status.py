@@ -30,11 +30,12 @@ from cardamage.launch.watching.overview import (
     overviews,
 )
 from cardamage.launch.watching.queue import AFTER_ANOTHER
-from cardamage.runs.attempts import cost
+from cardamage.runs.attempts import cost, queued, total_usage
 from cardamage.runs.lookup import run_names
 from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
 from cardamage.runs.stages import read_stage
 from cardamage.runs.study import StudyRecord, is_study, read_study
+from cardamage.runs.usage import usage_words
 
 _STYLES = {
     "done": "green",
@@ -137,6 +138,8 @@ def _as_json(of_run: RunOverview) -> dict[str, Any]:
         "stages": {name: _stage_as_json(stage) for name, stage in of_run.stages.items()},
         "attempts": [asdict(attempt) for attempt in of_run.attempts],
         "seconds": cost(of_run.attempts),
+        "queued_seconds": queued(of_run.attempts),
+        "usage": asdict(total_usage(of_run.attempts)),
         "epoch": of_run.epoch,
         "epochs": of_run.epochs,
         "best": best and asdict(best),
@@ -185,7 +188,7 @@ def _lines_below(overviews: list[RunOverview]) -> list[str]:
 def _table(overviews: list[RunOverview], studies: list[StudyPaths], *, is_wide: bool) -> Table:
     """One row a run, those of a study under its own line."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    stages = (*STAGES, "epoch", "best", "speed", "left", "job", "where")
+    stages = (*STAGES, "epoch", "best", "speed", "left", "job", "where", "cost")
     names = ("run", *(stages if is_wide else ("state", "epoch", "best", "left")))
     is_slurm = any(of_run.launcher == "slurm" for of_run in overviews)
     for name in names:
@@ -292,7 +295,16 @@ def _cells(of_run: RunOverview) -> dict[str, str]:
         "left": duration(left) if left is not None else _expected_start(of_run),
         "job": of_run.process or "",
         "where": escape(plain(of_run.host or "")),
+        "cost": _cost(of_run),
     }
+
+
+def _cost(of_run: RunOverview) -> str:
+    """What all starts that have ended took."""
+    seconds, waited = cost(of_run.attempts), queued(of_run.attempts)
+    words = [duration(seconds)] if seconds is not None else []
+    words += [f"queued {duration(waited)}"] if waited else []
+    return ", ".join([*words, *usage_words(total_usage(of_run.attempts))])
 
 
 def _state(of_stage: StageOverview) -> str:

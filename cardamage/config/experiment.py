@@ -83,7 +83,7 @@ class Test(Section):
     """Test images whose predicted maps are kept for the report; each takes about 1 kB an epoch."""
 
 
-Tracker = Literal["tensorboard", "wandb", "mlflow"]
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 """An experiment tracker, by the name of its package and of Accelerate's class for it."""
 
 
@@ -151,7 +151,7 @@ class Experiment(Section):
     test: Test = Test()
     """How every epoch's checkpoint is tested, and which one is called best."""
     track: list[Tracker] = []
-    """Trackers that show the scores of each epoch while training runs."""
+    """Trackers that show each epoch while training runs, then test scores and sample pictures."""
     notify: Notify | None = None
     """Who is told when the run is done or has failed; left out, nobody."""
 

@@ -15,5 +15,6 @@ def require_installed(trackers: Sequence[str]) -> None:
     for name in trackers:
         if find_spec(name) is None:
             raise ConfigError(
-                f'track: "{name}" is not installed here; `pip install {name}`, or leave it out'
+                f'track: "{name}" is not installed here; `pip install {name}`, or all trackers '
+                f"by `pip install 'cardamage-runner[track]'`, or leave it out"
             )

@@ -28,10 +28,11 @@ from cardamage.report.pictures import (
     test_pictures,
 )
 from cardamage.report.plots import drawn_scores
-from cardamage.runs.attempts import cost
+from cardamage.runs.attempts import cost, queued, total_usage
 from cardamage.runs.checkpoints import rule
 from cardamage.runs.stages import StageRecord
 from cardamage.runs.tables import Row
+from cardamage.runs.usage import usage_words
 
 
 def run_report(results: RunResults, others: Sequence[tuple[str, str]] = ()) -> Report:
@@ -147,6 +148,7 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
         ("Trained", _trained(results.stages["train"])),
         ("Speed", _speed(results)),
         ("Peak memory", memory_words(results)),
+        ("Cost", cost_words(results)),
     ]
     return [(label, value) for label, value in pairs if value is not None]
 
@@ -268,6 +270,17 @@ def memory_words(results: RunResults) -> str | None:
     """The most memory that training held, where its events tell."""
     held = results.cost.peak_memory_bytes
     return None if held is None else wording.bytes_of(held)
+
+
+def cost_words(results: RunResults) -> str | None:
+    """What all starts of all stages took together, where it was measured."""
+    seconds, waited = cost(results.attempts), queued(results.attempts)
+    if seconds is None:
+        return None
+    words = [f"{wording.duration(seconds)} at work in {counted(len(results.attempts), 'start')}"]
+    if waited is not None:
+        words.append(f"{wording.duration(waited)} queued")
+    return ", ".join([*words, *usage_words(total_usage(results.attempts))])
 
 
 def _speed(results: RunResults) -> str | None:

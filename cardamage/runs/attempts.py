@@ -9,14 +9,16 @@ ends it.
 import json
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
 
 from cardamage.errors import RunError
-from cardamage.runs.paths import RunPaths
+from cardamage.runs.paths import STAGES, RunPaths
+from cardamage.runs.usage import Usage, usage_of_attempt, usage_of_run
 from cardamage.system.console import log
 from cardamage.system.files import write_json
 from cardamage.system.job import current_job
@@ -37,6 +39,9 @@ class Attempt:
         begun_at, ended_at: what was saved before and after: optimiser steps of ``train``, results
             of ``test``; None where a stage has no such count, or while it runs.
         devices: what each of its ``processes`` computed on.
+        queued_seconds: on SLURM from when it could have begun, its launch or the end of what it had
+            to wait for, until it began.
+        usage: memory, use of GPUs and energy; empty where nothing was measured.
         code: the index into ``codes`` of what ran.
     """
 
@@ -53,6 +58,8 @@ class Attempt:
     state: str = "running"
     begun_at: int | None = None
     ended_at: int | None = None
+    queued_seconds: float | None = None
+    usage: Usage = field(default_factory=Usage)
 
     __pydantic_config__ = ConfigDict(extra="ignore")
 
@@ -80,6 +87,18 @@ def cost(attempts: Sequence[Attempt], stage: str | None = None) -> float | None:
         if stage in (None, attempt.stage.partition(".")[0]) and attempt.seconds is not None
     ]
     return sum(ended) if ended else None
+
+
+def queued(attempts: Sequence[Attempt]) -> float | None:
+    """Seconds that attempts waited in SLURM's queue; None where none did."""
+    waited = [a.queued_seconds for a in attempts if a.queued_seconds is not None]
+    return sum(waited) if waited else None
+
+
+def total_usage(attempts: Sequence[Attempt]) -> Usage:
+    """What attempts took together beside time."""
+    ended = [(a.usage, a.seconds) for a in attempts if a.seconds is not None]
+    return usage_of_run([usage for usage, _ in ended], [seconds for _, seconds in ended])
 
 
 def begin_attempt(
@@ -112,6 +131,7 @@ def begin_attempt(
             processes=processes,
             job=job.name if job else None,
             begun_at=work_done(run, stage),
+            queued_seconds=_waited(run, stage, started, attempts) if job else None,
         )
         tells = stage == "train" or not any(a.stage == "train" for a in attempts)
         return {**(found if tells else known), "attempts": [*attempts, attempt], "codes": codes}
@@ -160,7 +180,22 @@ def _end(run: RunPaths, attempt: Attempt, state: str, ended: str | None) -> Atte
         ended=moment.isoformat(timespec="seconds"),
         seconds=float(round(seconds)),
         ended_at=work_done(run, attempt.stage),
+        usage=usage_of_attempt(run, attempt.stage, attempt.started),
     )
+
+
+def _waited(run: RunPaths, stage: str, started: str, attempts: Sequence[Attempt]) -> float:
+    """Seconds from when a stage could have begun to ``started``."""
+    name = stage.partition(".")[0]
+    before = STAGES[STAGES.index(name) - 1] if name in STAGES[1:] else None
+    moments = [a.ended for a in attempts if a.stage == stage and a.ended]
+    for path, key in ((run.launch, "started"), (before and run.stage(before), "ended")):
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            if path:
+                moments.append(json.loads(path.read_text(encoding="utf-8"))[key])
+    known = [datetime.fromisoformat(moment) for moment in moments if moment]
+    seconds = (datetime.fromisoformat(started) - max(known)).total_seconds() if known else 0.0
+    return max(0.0, seconds)
 
 
 def _ended_by_next(run: RunPaths, attempt: Attempt) -> Attempt:

@@ -109,6 +109,10 @@ class RunPaths:
         """There while a process works at a stage, so that no second one does."""
         return self.root / "stages" / f"{stage}.lock"
 
+    def usage(self, stage: str, process: int) -> Path:
+        """What a process of a stage's last attempt took."""
+        return self.root / "stages" / "usage" / f"{stage}.{process}.json"
+
     launch = _Under("launch.json")
     """Who launched the run last, where, and with which process or job ids."""
     cancel_request = _Under("stages/cancel.json")

@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from numpy.typing import NDArray
+from PIL import Image
 
 from cardamage.config.experiment import Experiment
 from cardamage.config.experiment import Test as TestSettings
+from cardamage.data.drawing import overlay
 from cardamage.data.shards.reader import ShardReader, packed_splits
 from cardamage.errors import ConfigError, RunError
 from cardamage.evaluation import metrics
 from cardamage.evaluation.evaluate import evaluate
 from cardamage.evaluation.results import TestResult, read_result, write_result
 from cardamage.models import build_model
+from cardamage.runs.checkpoints import best_epoch
 from cardamage.runs.directory import as_tested, open_run
 from cardamage.runs.paths import RunPaths
 from cardamage.runs.provenance import record_attempt
 from cardamage.runs.stages import require, running
-from cardamage.runs.tables import Row, write_table
+from cardamage.runs.tables import Row, read_table, write_table
 from cardamage.system.console import EventLog, Progress, log, start_logging
 from cardamage.system.files import sha256_of
 from cardamage.training.checkpoint import check_belongs, load_checkpoint, load_weights
 from cardamage.training.distributed import check_placement, resources, start_accelerator
 from cardamage.training.failures import explain_out_of_memory, propagate_first_failure
 from cardamage.training.losses import build_loss
+from cardamage.training.meter import Meter
 from cardamage.training.numerics import deterministic_algorithms, quicken_depthwise
+from cardamage.training.trackers import Trackers
 from cardamage.training.watchdog import Watchdog, limit_from_environment
+
+_TRACKED_PICTURES = 6
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,7 @@ def test_stage(experiment: Experiment, run: RunPaths, part: Part) -> None:
         if accelerator.is_main_process and part.is_all:
             rows = [table_row(run, split, epoch) for epoch in checkpoints]
             write_table(run.test_table(split), rows)
+            tell_trackers(run, experiment, rows)
             print(run.test_table(split))  # noqa: T201 - what the stage says it made
     accelerator.end_training()
 
@@ -139,6 +151,7 @@ def test(
     model = accelerator.prepare_model(quicken_depthwise(network, accelerator), evaluation_mode=True)
     with (
         Watchdog(limit_from_environment()) as watchdog,
+        Meter(run, part.stage, accelerator) if todo else nullcontext(),
         Progress(
             "test",
             len(todo) * len(reader),
@@ -196,6 +209,31 @@ def is_tested(
         return False
     weights = sha256_of(run.checkpoint(epoch))
     return (result.weights_sha256, result.fingerprint) == (weights, reader.fingerprint)
+
+
+def tell_trackers(run: RunPaths, experiment: Experiment, rows: Sequence[Row]) -> None:
+    """Tell the run's trackers the scores of every tested checkpoint, and pictures of the best."""
+    if not experiment.track:
+        return
+    trained, split = read_table(run.metrics), experiment.test.split
+    with Trackers(experiment, run, trained, enabled=True) as trackers:
+        trackers.log(rows, split)
+        best = best_epoch(trained, experiment.test.select_by)
+        if best is not None and run.test_counts(split, best).is_file():
+            (reader,) = packed_splits(run, experiment, split)
+            result = read_result(run.test_counts(split, best))
+            trackers.pictures(sample_pictures(reader, result), best)
+
+
+def sample_pictures(reader: ShardReader, result: TestResult) -> dict[str, NDArray[np.uint8]]:
+    """Some test images by name, RGB uint8 (H, 3W, 3): photo, truth and prediction in a row."""
+    pictures = {}
+    for chosen in spread(len(result.maps), _TRACKED_PICTURES):
+        sample = reader.read(int(result.map_samples[chosen]))
+        predicted = np.asarray(Image.open(io.BytesIO(result.maps[chosen])))
+        parts = (sample.image, overlay(sample.image, sample.mask), overlay(sample.image, predicted))
+        pictures[f"samples/{sample.key}"] = np.concatenate(parts, axis=1)
+    return pictures
 
 
 def spread(samples: int, wanted: int) -> list[int]:

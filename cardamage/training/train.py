@@ -36,6 +36,7 @@ from cardamage.training.failures import (
 )
 from cardamage.training.finite import FiniteCheck
 from cardamage.training.losses import Loss, build_loss
+from cardamage.training.meter import Meter
 from cardamage.training.numerics import (
     deterministic_algorithms,
 )
@@ -82,7 +83,8 @@ def train_stage(experiment: Experiment, run: RunPaths) -> None:
         if not is_finished(run, experiment, accelerator):
             if accelerator.is_main_process:
                 record_attempt(run, "train", **resources(accelerator))
-            train(experiment, run, accelerator, requests)
+            with Meter(run, "train", accelerator):
+                train(experiment, run, accelerator, requests)
         accelerator.wait_for_everyone()
         output.update(epochs=experiment.train.epochs, precision=accelerator.mixed_precision)
         if accelerator.is_main_process:
@@ -213,7 +215,7 @@ def train(
             training.tally = Tally(len(names))
             saver.save(epoch_ended=True)
             announce_epoch(experiment, events, training.rows[-1], speed)
-            trackers.log(training.rows[-1], speed)
+            trackers.log(training.rows[-1:])
 
 
 def train_step(

@@ -62,7 +62,7 @@ def test_eighty_columns_hold_what_a_person_needs(runs: Path):
 
 def test_wide_has_every_stage_and_the_process(runs: Path):
     head = shown(runs, 120, is_wide=True)[0].split()
-    assert head == ["run", *STAGES, "epoch", "best", "speed", "left", "process", "where"]
+    assert head == ["run", *STAGES, "epoch", "best", "speed", "left", "process", "where", "cost"]
 
 
 def test_filter_and_order(runs: Path):
