@@ -41,6 +41,9 @@ _NODE_AT_FAULT = re.compile(r"Killed|Bus error|Segmentation fault|Out Of Memory"
 NOTHING_TO_DO = 3
 """What ``begin`` ends with where the stage is done: so is the job, which then ends with 0."""
 
+HAS_ENDED = 4
+"""What ``begin`` ends with in a job that takes runs in turn, where this one has ended before."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -68,6 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--code", type=Path, required=True, help="the snapshot")
     parser.add_argument("--limit", type=int, required=True, help="starts without progress")
+    parser.add_argument("--in-turn", action="store_true", help="the job does other runs as well")
     parser.add_argument("what", choices=("begin", "end"))
     parser.add_argument("--status", type=int, default=0, help="what srun ended with")
     parser.add_argument("--by-slurm", action="store_true", help="SLURM was ending the job")
@@ -78,7 +82,7 @@ def main() -> None:
     try:
         if arguments.what == "begin":
             _check_code(arguments.code)
-            status = begin(run, stage, arguments.limit)
+            status = begin(run, stage, arguments.limit, in_turn=arguments.in_turn)
         else:
             status = end(run, stage, arguments.limit, arguments.status, by_slurm=arguments.by_slurm)
     except (UserError, OSError) as error:
@@ -104,14 +108,19 @@ def tell_end(run: RunPaths, stage: str, status: int, *, has_run: bool) -> None:
             tell(run, "done", stage)
 
 
-def begin(run: RunPaths, stage: str, limit: int) -> int:
+def begin(run: RunPaths, stage: str, limit: int, *, in_turn: bool = False) -> int:
     """Note a start; another status than DONE when the stage is not to start.
+
+    ``in_turn``: the job does other runs as well, so a new start of it is not one of a run that
+    failed or was cancelled.
 
     Raises:
         UserError: a marker is damaged, or the stage before is not done.
     """
     starts, here = read_starts(run, stage), progress(run, stage)
     before = stages.read_stage(run, stage)
+    if in_turn and before.state in ("failed", "cancelled"):
+        return HAS_ENDED
     if (job := current_job()) is None:
         raise RunError("SLURM_JOB_ID is not set; the batch script of a job runs this")
     print(f"=== {stages.now()} start {len(starts) + 1}: job {job.name} on {job.nodes}", flush=True)
@@ -202,6 +211,13 @@ def read_starts(run: RunPaths, stage: str) -> list[Start]:
         return [Start(**start) for start in json.loads(run.starts(stage).read_text())]
     except (OSError, ValueError, TypeError):
         return []
+
+
+def is_at_work(run: RunPaths, stage: str) -> bool:
+    """Whether a start of a stage has begun and not ended, were its job there."""
+    record, starts = stages.read_stage(run, stage), read_starts(run, stage)
+    has_no_marker_yet = bool(starts) and starts[-1].attempts >= record.attempts
+    return record.state == "running" or has_no_marker_yet
 
 
 def _is_done(run: RunPaths, stage: str) -> bool:

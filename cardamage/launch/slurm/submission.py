@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 from cardamage.errors import CardamageError, ConfigError, RunError, Stopped
 from cardamage.launch.planning.plan import Plan, RunPlan
 from cardamage.launch.planning.profiles import SlurmProfile
-from cardamage.launch.slurm.batch_job import by_run
+from cardamage.launch.slurm.batch_job import asked_for, by_run
 from cardamage.launch.slurm.code_snapshot import share_snapshot, take_snapshot
 from cardamage.launch.slurm.plan import Submission, plan_submission
-from cardamage.launch.slurm.script import StageExecutor, asked_for, overruled, render
+from cardamage.launch.slurm.script import StageExecutor, overruled, render
 from cardamage.launch.slurm.site import TIMEOUT_S, Site, ask_site, check_partition
 from cardamage.launch.watching.client import ask, gist
 from cardamage.launch.watching.queue import ask_queue
@@ -64,7 +64,7 @@ def check(submission: Submission, site: Site) -> None:
         _check_packages()
     taken: set[tuple[str, int]] = set()
     for job in submission.jobs:
-        asked, kind = asked_for(job, submission.profile), (job.stage, len(job.works))
+        asked, kind = asked_for(job, submission.profile), (job.stage, job.elements)
         check_partition(site, job.stage, asked.partition, asked.time_minutes)
         if kind in taken:
             continue
@@ -130,6 +130,8 @@ def queue(submission: Submission, command: Sequence[str], found: dict[str, Any])
         stages = jobs[plan.run.root]
         commands = {stage: ["sbatch", str(job.script)] for stage, (job, _) in stages.items()}
         record = new_launch("slurm", submission.cluster, command, commands)
+        in_turn = [stage for stage, (job, _) in stages.items() if job.takes_turns]
+        record = replace(record, in_turn=in_turn)
         claim(plan.run, record, before)
         claimed.append((plan.run, record))
         _prepare(plan.run, stages)

@@ -13,7 +13,10 @@ from cardamage.errors import CardamageError, RunError
 from cardamage.launch.watching.client import ask, gist
 
 _PING_S, _QUEUE_S, _ACCOUNTING_S = 10.0, 20.0, 5.0
-_FIELDS = ("JobArrayID", "JobID", "State", "Reason", "NodeList", "RestartCnt", "StartTime")
+_FIELDS = (
+    *("JobArrayID", "JobID", "State", "Reason", "NodeList", "RestartCnt", "StartTime"),
+    *("Partition", "Comment"),
+)
 _QUEUED = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 _RUNNING = ("RUNNING", "CONFIGURING", "SIGNALING", "STAGE_OUT", "RESIZING", "SUSPENDED", "STOPPED")
 AFTER_ANOTHER = "Dependency"
@@ -27,6 +30,8 @@ class JobState:
     Attributes:
         reason: why it waits; empty when it does not.
         starts: when it is expected to start, ISO 8601 in UTC, if it waits and anybody knows.
+        partition: the one it was given; while it waits, all that may be.
+        comment: what it was submitted with.
     """
 
     state: str
@@ -34,6 +39,8 @@ class JobState:
     nodes: str = ""
     restarts: int = 0
     starts: str | None = None
+    partition: str = ""
+    comment: str = ""
 
     @property
     def is_queued(self) -> bool:
@@ -148,10 +155,10 @@ def parse_queue(text: str) -> dict[str, JobState]:
     """The jobs of what ``squeue`` printed; an element of an array also by its own job id."""
     found: dict[str, JobState] = {}
     for line in text.splitlines():
-        values = line.split("|")
+        values = line.split("|", len(_FIELDS) - 1)
         if len(values) < len(_FIELDS):
             continue
-        job, number, state, reason, nodes, restarts, starts = values[: len(_FIELDS)]
+        job, number, state, reason, nodes, restarts, starts, partition, comment = values
         waits = state in _QUEUED
         of_job = JobState(
             state,
@@ -159,6 +166,8 @@ def parse_queue(text: str) -> dict[str, JobState]:
             nodes,
             int(restarts) if restarts.isdecimal() else 0,
             _in_utc(starts) if waits else None,
+            partition,
+            comment.removesuffix("|").replace("(null)", ""),
         )
         found[job] = of_job
         # A waiting array has no ids of its own yet: there the number is the array's.

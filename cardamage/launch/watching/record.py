@@ -32,6 +32,7 @@ class LaunchRecord:
         ended: when the launcher was done with the run; None before, and when it was killed.
         jobs: the SLURM job of each stage, in order; an element of an array is ``123_4``. What
             shares the work of a stage is ``test.3``.
+        in_turn: the stages whose job does other runs as well, one after another.
     """
 
     backend: str
@@ -46,6 +47,7 @@ class LaunchRecord:
     started: str
     ended: str | None = None
     jobs: dict[str, str] = field(default_factory=dict)
+    in_turn: list[str] = field(default_factory=list)
 
     @property
     def where(self) -> str:

@@ -10,6 +10,7 @@ from cardamage.errors import ConfigError
 from cardamage.launch.planning.plan import STAGES, make_plan
 from cardamage.launch.planning.profiles import SlurmProfile
 from cardamage.launch.slurm.batch_job import BatchJob, by_run
+from cardamage.launch.slurm.limits import Limit, Limits
 from cardamage.launch.slurm.plan import Submission, plan_submission
 from cardamage.launch.slurm.site import Partition, Site, check_partition
 from cardamage.runs.paths import RunPaths
@@ -32,11 +33,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def submission(
-    *configs: str, max_array_size: int = 1001, max_running: int | None = None, **stages: object
+    *configs: str,
+    max_array_size: int = 1001,
+    max_running: int | None = None,
+    limits: Limits | None = None,
+    **stages: object,
 ) -> Submission:
     plan = make_plan([Path(name) for name in configs], [], Path("runs"), STAGES)
     profile = SlurmProfile.model_validate({"backend": "slurm", **stages})
-    site = Site({}, max_array_size)
+    site = Site({}, max_array_size, limits or Limits())
     return plan_submission(plan, profile, "big", site, max_running=max_running)
 
 
@@ -159,6 +164,37 @@ def test_the_limit_holds_over_groups_that_pack_differently(folder: Path):
         ["afterok pack-1"],
         ["afterok pack-2", "afterany report-0"],
     ]
+
+
+def limited(most: int, used: int = 0) -> Limits:
+    return Limits(accounts={"lab": (Limit("MaxSubmitJobs", most, used),)}, default_account="lab")
+
+
+def test_a_limit_on_submitted_jobs_has_runs_take_turns(folder: Path):
+    name = sweep(folder, seed=list(range(200)))
+    jobs = submission(name, limits=limited(20)).jobs
+    assert sum(job.elements for job in jobs) == 20
+    train = next(job for job in jobs if job.stage == "train")
+    assert (train.elements, train.in_turn) == (6, 34)
+    assert sorted(work.run.name for work in train.works) == sorted(
+        {work.run.name for work in train.works}
+    )
+    place = by_run(jobs)
+    first, seventh = train.works[0].run, train.works[6].run
+    assert place[first] == place[seventh]
+    assert train.links().keys() == {train.folder / f"logs-{index}" for index in range(6)}
+    # With all in one job there is no array, and each stage waits for the one before.
+    jobs = submission(name, limits=limited(8, used=3)).jobs
+    assert [job.elements for job in jobs] == [1] * 5
+    assert str(jobs[2].after[0]) == "afterok train"
+    with pytest.raises(ConfigError, match="needs at least 5 more, and 4 may be submitted"):
+        submission(name, limits=limited(20, used=16))
+
+
+def test_a_profile_may_have_runs_take_turns(folder: Path):
+    name = sweep(folder, seed=list(range(5)))
+    jobs = {job.stage: job for job in submission(name, runs_per_job=2).jobs[:-1]}
+    assert [jobs[stage].elements for stage in STAGES] == [1, 3, 3, 3]
 
 
 def test_two_hundred_runs_are_five_calls(folder: Path):

@@ -20,13 +20,13 @@ from tests.helpers.fake_runs import FakeRun
 from tests.helpers.markers import write_stage
 
 SQUEUE = """\
-69_1|69|PENDING|JobArrayTaskLimit||0|N/A|
-69_2|69|PENDING|JobArrayTaskLimit||0|N/A|
-70|70|PENDING|Dependency||0|N/A|
-75|75|PENDING|BeginTime||1|2026-11-22T15:52:26|
-68|68|RUNNING|None|n0|0|2026-11-22T15:50:26|
-69_0|72|RUNNING|None|n[0-1]|0|2026-11-22T15:50:26|
-66|66|COMPLETED|None|n0|0|2026-11-22T15:40:01|
+69_1|69|PENDING|JobArrayTaskLimit||0|N/A|main||
+69_2|69|PENDING|JobArrayTaskLimit||0|N/A|main||
+70|70|PENDING|Dependency||0|N/A|main,long|(null)|
+75|75|PENDING|BeginTime||1|2026-11-22T15:52:26|main||
+68|68|RUNNING|None|n0|0|2026-11-22T15:50:26|main|a|b|
+69_0|72|RUNNING|None|n[0-1]|0|2026-11-22T15:50:26|main||
+66|66|COMPLETED|None|n0|0|2026-11-22T15:40:01|main||
 """
 
 SACCT = """\
@@ -41,9 +41,9 @@ SACCT = """\
 def test_squeue(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TZ", "UTC")
     found = parse_queue(SQUEUE)
-    assert found["70"] == JobState("PENDING", "Dependency")
-    assert found["68"] == JobState("RUNNING", nodes="n0")
-    assert found["69_0"] == found["72"] == JobState("RUNNING", nodes="n[0-1]")
+    assert found["70"] == JobState("PENDING", "Dependency", partition="main,long")
+    assert found["68"] == JobState("RUNNING", nodes="n0", partition="main", comment="a|b")
+    assert found["69_0"] == found["72"] == JobState("RUNNING", nodes="n[0-1]", partition="main")
     assert found["75"].restarts == 1
     assert found["75"].starts.endswith("+00:00")
     assert found["70"].is_queued
