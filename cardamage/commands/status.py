@@ -130,8 +130,8 @@ def _watch(
 def _as_json(of_run: RunOverview) -> dict[str, Any]:
     """One run for a machine to read; times are UTC, durations seconds."""
     best, speed = of_run.best, of_run.speed
-    as_they_are = ("seconds_left", "launcher", "host", "cluster", "partition")
-    as_they_are += ("problem", "queue_problem")
+    where = ("launcher", "host", "cluster", "partition")
+    as_they_are = ("seconds_left", *where, "problem", "queue_problem")
     return {
         "run": of_run.run.root.name,
         "directory": str(of_run.run.root),
