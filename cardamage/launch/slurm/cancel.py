@@ -36,13 +36,17 @@ def cancel_on_slurm(
     jobs, shared = _own_jobs(wanted)
     all_jobs = (*jobs.values(), *(of_run.values() for of_run in shared.values()))
     queue = slurm.ask_queue(job for of_run in all_jobs for job in of_run)
+    for launch in wanted.values():
+        queue = queue if queue.problem else queue.of(launch.slurm_cluster, "")
     if queue.problem:
         places = " or ".join(dict.fromkeys(launch.where for launch in wanted.values()))
         raise RunError(
             f"{queue.problem}; nothing was cancelled: try again on a machine of {places}"
         )
-    turns = {run: _there(queue, [*of_run.values()]) for run, of_run in shared.items()}
-    at_work = [run for run, of_run in jobs.items() if _there(queue, of_run) or turns[run]]
+    ours = {run: queue.of(None, launch.comment) for run, launch in wanted.items()}
+    jobs = {run: [*_there(ours[run], of_run)] for run, of_run in jobs.items()}
+    turns = {run: _there(ours[run], [*of_run.values()]) for run, of_run in shared.items()}
+    at_work = [run for run, of_run in jobs.items() if of_run or turns[run]]
     for run in at_work:
         ask(run, request)
     try:

@@ -85,11 +85,13 @@ requeue() {  # $1: a node to stay away from, or nothing
 }
 
 resubmit() {  # where a job may not be requeued: submit it again, and let those behind it wait for it
-  local new id needs root
+  local new id needs root comment
   local array=${SLURM_ARRAY_JOB_ID:-} task=${SLURM_ARRAY_TASK_ID:-}
+  comment=$(squeue -h -j "$job" -o "%k" 2>/dev/null | head -n 1)
+  [ "$comment" != '(null)' ] || comment=
   new=$(
     anew
-    sbatch --parsable ${task:+--array="$task"} ${1:+--exclude="$1"} "$script"
+    sbatch --parsable ${comment:+--comment="$comment"} ${task:+--array="$task"} ${1:+--exclude="$1"} "$script"
   ) || return
   new=${new%%;*}${task:+_$task}
   squeue -h -r -u "$(id -un)" -t PENDING -o '%i %E' |

@@ -31,13 +31,17 @@ _BODY = Path(__file__).with_name("job.sh")
 class StageExecutor(submitit.SlurmExecutor):
     """submitit's SLURM executor for a stage of runs: a command of ours, and no pickle.
 
-    ``dependency`` is what it waits for, as in ``afterok:12``.
+    ``dependency`` is what it waits for, as in ``afterok:12``; ``comment`` follows that of the
+    profile, if it has one.
     """
 
-    def __init__(self, job: BatchJob, profile: SlurmProfile, dependency: str = "") -> None:
+    def __init__(
+        self, job: BatchJob, profile: SlurmProfile, dependency: str = "", comment: str = ""
+    ) -> None:
         super().__init__(job.folder)
         self.job, self.profile, self.dependency = job, profile, dependency
         asked = asked_for(job, profile)
+        self.comment = f"{asked.extra.get('comment', '')} {comment}".strip()
         more: dict[str, Any] = {
             **asked.extra,
             "output": job.output,
@@ -109,6 +113,7 @@ class StageExecutor(submitit.SlurmExecutor):
         hidden = {*os.environ} - {*clean(os.environ)}
         hidden.update(overruled(asked_for(self.job, self.profile)))
         waits = [f"--dependency={self.dependency}"] if self.dependency else []
+        waits += [f"--comment={self.comment}"] if self.comment else []
         clear = ["env", *(f"--unset={name}" for name in sorted(hidden))]
         return [*clear, "timeout", str(SUBMIT_S), "sbatch", *waits, str(submission_file_path)]
 

@@ -170,6 +170,8 @@ def _overview(
     queue: Queue,
 ) -> RunOverview:
     stages: dict[str, StageOverview] = {}
+    if launch:
+        queue = queue.of(launch.slurm_cluster, launch.comment)
     for stage, record in markers.items():
         stages[stage] = _stage(run, record, launch, queue, stages)
     epochs, best = None, None
@@ -240,8 +242,8 @@ def _stage(
 
 def _by_slurm(record: StageRecord, job: JobState | None, *, upstream_ended: bool) -> ShownState:
     """How a stage stands whose job SLURM was asked about; None when SLURM has forgotten it."""
-    if record.state == "done":
-        return "done"
+    if record.state == "done" or (record.state == "cancelled" and upstream_ended):
+        return record.state
     if job and (job.is_queued or job.is_running):
         # A marker that says otherwise is of the attempt before.
         return "queued" if job.is_queued else "running"

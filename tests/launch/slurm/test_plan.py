@@ -73,7 +73,7 @@ def test_a_run_is_four_jobs_one_after_another(folder: Path):
         "pack(cars)",
         "train(cars) afterok pack",
         "test(cars) afterok train",
-        "report(cars) afterok test",
+        "report(cars) afterany test",
     ]
     root = folder / "runs" / "cars"
     assert found[1].script == root / "slurm" / "train.sbatch"
@@ -99,7 +99,7 @@ def test_checkpoints_may_be_tested_in_parts(folder: Path):
     assert [in_words(job) for job in found][2:] == [
         "test-parts(cars) afterok train",
         "test(cars) afterany test-parts",
-        "report(cars) afterok test",
+        "report(cars) afterany test",
     ]
     ids = numbers(found)
     assert ids[folder / "runs" / "cars"] == {
@@ -122,7 +122,7 @@ def test_runs_of_a_sweep_share_packing_and_are_arrays_that_fit_the_site(folder: 
         f"report-part0({a}+{b}) aftercorr test-part0",
         f"train-part1({c}) afterok pack",
         f"test-part1({c}) afterok train-part1",
-        f"report-part1({c}) afterok test-part1",
+        f"report-part1({c}) afterany test-part1",
         "compare-many(many) afterany test-part0 afterany test-part1",
     ]
     ids = numbers(found)

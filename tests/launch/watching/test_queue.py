@@ -41,9 +41,13 @@ SACCT = """\
 def test_squeue(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TZ", "UTC")
     found = parse_queue(SQUEUE)
-    assert found["70"] == JobState("PENDING", "Dependency", partition="main,long")
+    assert found["70"] == JobState("PENDING", "Dependency", partition="main,long", comment="")
     assert found["68"] == JobState("RUNNING", nodes="n0", partition="main", comment="a|b")
-    assert found["69_0"] == found["72"] == JobState("RUNNING", nodes="n[0-1]", partition="main")
+    assert (
+        found["69_0"]
+        == found["72"]
+        == JobState("RUNNING", nodes="n[0-1]", partition="main", comment="")
+    )
     assert found["75"].restarts == 1
     assert found["75"].starts.endswith("+00:00")
     assert found["70"].is_queued
@@ -60,6 +64,16 @@ def test_squeue_of_nothing_or_noise():
 def test_sacct_tells_only_what_has_ended():
     found = {job: state.state for job, state in parse_accounting(SACCT).items()}
     assert found == {"66": "COMPLETED", "65": "CANCELLED", "69_0": "NODE_FAIL"}
+
+
+def test_a_job_of_the_same_id_is_not_ours_under_another_comment_or_on_another_cluster():
+    queue = Queue(parse_queue(SQUEUE), cluster="big")
+    assert queue.of("big", "a|b").find("68").is_running
+    assert queue.of(None, "cardamage-1").find("68") is None
+    assert queue.of("big", "cardamage-1").find("69") is None
+    other = queue.of("small", "a|b")
+    assert other.problem == "its jobs are on the cluster small, and this one is big"
+    assert other.find("68") is None
 
 
 def test_an_array_stands_as_the_element_with_most_to_do():
