@@ -48,12 +48,18 @@ HYPERPARAMETERS = {
 }
 
 
+def short(run: RunPaths) -> str:
+    return run.root.name.removeprefix("study-")
+
+
 def planned(path: Path = FILE, *overrides: str) -> Plan:
     return make_plan([path], overrides, Path("runs"), STAGES)
 
 
 def test_experiments_are_those_of_the_study():
-    found = {each.experiment.name: each.experiment for each in planned().plans}
+    found = {
+        each.experiment.name.removeprefix("study-"): each.experiment for each in planned().plans
+    }
     assert set(found) == set(EXPERIMENTS)
     for name, (model, softmax, hyperparameters, subset, epochs) in EXPERIMENTS.items():
         each = found[name]
@@ -70,21 +76,21 @@ def test_what_the_study_left_out_is_there():
     plans = planned(FILE.with_name("study_rest.yaml")).plans
     found = {plan.experiment.name: plan.experiment for plan in plans}
     for name, expected in HYPERPARAMETERS.items():
-        each = found[f"unet2_{name}"]
+        each = found[f"study_rest-unet2_{name}"]
         assert (each.optim, each.train.batch_size) == expected
-    assert found["segnet1_h1"].model.name == "segnet1"
+    assert found["study_rest-segnet1_h1"].model.name == "segnet1"
 
 
 def test_its_graph_packs_twice_and_e5_waits_for_e2():
     plan = planned()
     together = plan.packed_together().items()
-    packed = {first.root.name: [run.root.name for run in others] for first, others in together}
+    packed = {short(first): [short(run) for run in others] for first, others in together}
     assert packed == {
         "e1": ["e2", "e3", "e4"],
         "e5": ["e6", "e7", "e8", "e9", "e8_repaired", "e9_repaired", "e10", "e11"],
     }
-    (e5,) = (each for each in plan.plans if each.experiment.name == "e5")
-    assert plan.needs(e5, "train") == ((e5.run, "pack"), (RunPaths(Path("runs/e2")), "train"))
+    (e5,) = (each for each in plan.plans if each.experiment.name == "study-e5")
+    assert plan.needs(e5, "train") == ((e5.run, "pack"), (RunPaths(Path("runs/study-e2")), "train"))
 
 
 def test_a_dry_run_shows_the_graph_without_the_dataset(program: Program):
@@ -92,11 +98,16 @@ def test_a_dry_run_shows_the_graph_without_the_dataset(program: Program):
     assert result.returncode == 0, result.stderr
     lines = [line.strip() for line in result.stdout.splitlines()]
     assert lines[0] == "study: 13 runs"
-    assert "one dataset, packed once by e1, for e1, e2, e3, e4" in lines
-    assert "e5 begins with the last checkpoint of e2: its train waits for that of e2" in lines
-    assert "fig12_checkpoints compares e7@7, e6@2, e6@4" in lines
-    assert "fig19_checkpoints compares e11@9, e8@7, e6@2" in lines
-    assert "2. train (after pack, train of runs/e2): 0 of 4 epochs are done" in lines
+    assert (
+        "one dataset, packed once by study-e1, for study-e1, study-e2, study-e3, study-e4" in lines
+    )
+    assert (
+        "study-e5 begins with the last checkpoint of study-e2: its train waits for that of study-e2"
+        in lines
+    )
+    assert "fig12_checkpoints compares study-e7@7, study-e6@2, study-e6@4" in lines
+    assert "fig19_checkpoints compares study-e11@9, study-e8@7, study-e6@2" in lines
+    assert "2. train (after pack, train of runs/study-e2): 0 of 4 epochs are done" in lines
     (refused,) = [line for line in lines if line.startswith("would be refused: ")]
     assert f"{ROOT / 'data' / 'car-damages'} does not exist" in refused
     assert not list(program.folder.iterdir())
@@ -124,35 +135,35 @@ def test_all_of_it_runs_at_toy_size(program: Program, monkeypatch: pytest.Monkey
         program.succeeds(f"jobs/{stage}.py", run.root)
 
     # Two packed datasets serve 13 runs, and one holds 40 % of the other's images.
-    packed = {name: read_stage(RunPaths(Path("runs", name)), "pack").output for name in EXPERIMENTS}
+    packed = {
+        name: read_stage(RunPaths(Path("runs", f"study-{name}")), "pack").output
+        for name in EXPERIMENTS
+    }
     assert {output["shards"] for output in packed.values()} == {
         packed["e2"]["shards"],
         packed["e5"]["shards"],
     }
 
     # e5 began with the last weights of e2.
-    origin = json.loads(Path("runs/e5/continued_from.json").read_text())
-    source = RunPaths(Path("runs/e2"))
-    assert (origin["run"], origin["epoch"]) == ("runs/e2", 2)
+    origin = json.loads(Path("runs/study-e5/continued_from.json").read_text())
+    source = RunPaths(Path("runs/study-e2"))
+    assert (origin["run"], origin["epoch"]) == ("runs/study-e2", 2)
     assert origin["weights_sha256"] == sha256_of(source.checkpoint(2))
 
     study = StudyPaths(Path("runs/study"))
     pages = read_stage(study, "report").output["comparisons"]
     assert set(pages) == {name for name in pages if Path(pages[name]).is_file()}
     picked = Path(pages["fig19_checkpoints"]).with_name("summary.md").read_text()
-    for label, asked in (("e11@2", "e11@9"), ("e8@2", "e8@7")):
+    for label, asked in (("study-e11@2", "study-e11@9"), ("study-e8@2", "study-e8@7")):
         assert f"| {label} |" in picked
         assert f"{label} stands for {asked}" in picked
     mended = Path(pages["softmax_repaired"]).with_name("summary.md").read_text()
     assert "its loss cannot fall below 0.744" in mended
 
-    # The small study takes up the runs of the same names, and its tables come out for the docs.
-    small = planned(FILE.with_name("study_small.yaml"), *TOY)
-    open_study(small.studies[0].study, small.studies[0].record)
-    assert [stage for _, stage in jobs_in_order(small)] == ["report"]
-    program.succeeds("docs/study/collect.py", "--into", "docs", "toy=runs/study_small")
+    # Its tables come out for the docs.
+    program.succeeds("docs/study/collect.py", "--into", "docs", "toy=runs/study")
     assert {path.parent.name for path in Path("docs").glob("*/*/summary.md")} == {
-        comparison.name for comparison in small.studies[0].record.compare
+        comparison.name for comparison in plan.studies[0].record.compare
     }
     assert Path("docs/toy/summary.md").is_file()
     tables = [path.read_text() for path in Path("docs").rglob("summary.md")]

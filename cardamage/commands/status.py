@@ -131,7 +131,8 @@ def _watch(
 def _as_json(of_run: RunOverview) -> dict[str, Any]:
     """One run for a machine to read; times are UTC, durations seconds."""
     best, speed = of_run.best, of_run.speed
-    as_they_are = ("seconds_left", "launcher", "host", "cluster", "problem", "queue_problem")
+    where = ("launcher", "host", "cluster", "partition")
+    as_they_are = ("seconds_left", *where, "problem", "queue_problem")
     return {
         "run": of_run.run.root.name,
         "directory": str(of_run.run.root),
@@ -285,6 +286,7 @@ def _rank(of_run: RunOverview) -> tuple[bool, str, float]:
 def _cells(of_run: RunOverview) -> dict[str, str]:
     best, speed, left = of_run.best, of_run.speed, of_run.seconds_left
     stages = {name: _state(stage) for name, stage in of_run.stages.items()}
+    partition = f" ({of_run.partition})" if of_run.host and of_run.partition else ""
     return {
         "run": escape(plain(of_run.run.root.name)),
         **stages,
@@ -294,7 +296,7 @@ def _cells(of_run: RunOverview) -> dict[str, str]:
         "speed": f"{speed[0]:.1f} {escape(plain(speed[1]))}/s" if speed else "",
         "left": duration(left) if left is not None else _expected_start(of_run),
         "job": of_run.process or "",
-        "where": escape(plain(of_run.host or "")),
+        "where": escape(plain(f"{of_run.host or ''}{partition}")),
         "cost": _cost(of_run),
     }
 

@@ -6,8 +6,8 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -85,27 +85,28 @@ class StudyFile(Section):
     """A study: several experiments, submitted at once and compared."""
 
     name: Name
-    """The study's folder."""
+    """The study's folder, and the beginning of its runs' names."""
     experiments: Annotated[dict[str, StudyExperiment], Field(min_length=1, max_length=MAX_RUNS)]
-    """The experiments; each key is the name of a run directory."""
+    """The experiments; in the study networks, the run directory of unet is networks-unet."""
     compare: Annotated[list[StudyComparison], Field(max_length=MAX_RUNS)] = []  # noqa: RUF012
     """Reports on some of the runs, beside the one that compares all of them."""
+
+    def run_name(self, key: str) -> str:
+        """The run of an experiment."""
+        return f"{self.name}-{key}"
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
         for key in self.experiments:
             try:
-                TypeAdapter(Name).validate_python(key)
+                for name in (key, self.run_name(key)):
+                    TypeAdapter(Name).validate_python(name)
             except ValidationError:
                 raise ValueError(
-                    f'experiments: "{key}" names a run directory; it may have up to 100 letters, '
-                    f"digits, dots, dashes and underscores, and begins with a letter or digit"
+                    f'experiments: "{key}" names the run directory {self.run_name(key)}, which may '
+                    f"have up to 100 letters, digits, dots, dashes and underscores; {key!r} begins "
+                    f"with a letter or digit"
                 ) from None
-        if self.name in self.experiments:
-            raise ValueError(
-                f'"{self.name}" is the name of the study and of an experiment; both are folders '
-                f"beside each other, so choose another for one of them"
-            )
         names = [comparison.name for comparison in self.compare]
         for comparison in self.compare:
             if names.count(comparison.name) > 1:
@@ -139,37 +140,34 @@ class Study:
     compare: Mapping[str, tuple[str, ...]]
 
 
-def expand(path: Path, values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Study:
+def expand(
+    path: Path,
+    values: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    unprefixed: Collection[str] = (),
+) -> Study:
     """The experiments that the study or sweep in a file stands for.
 
     Args:
         path: the file, from whose folder the configs it names are looked for.
         values: its content.
         overrides: ``dotted.key=value``, laid over every experiment, after the file's own.
+        unprefixed: experiments of a study whose runs are named as they once were, by
+            the key alone.
 
     Raises:
         ConfigError: the file, an override or an experiment is wrong.
     """
-    for override in overrides:
-        if override.startswith("name="):
-            raise ConfigError(
-                f"{override} would give all runs of {path} one name; leave it out, or change the "
-                f"name in the file"
-            )
-    if "sweep" in values and "experiments" in values:
-        raise ConfigError(f"{path}: has both sweep and experiments; make it two files")
-    schema = SweepFile if "sweep" in values else StudyFile
-    try:
-        file = schema.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error, schema)}") from None
+    file = _file(path, values, overrides)
     match file:
         case SweepFile():
             members = _members_of_sweep(path, file, overrides)
             compare = {}
         case StudyFile():
-            members = {key: (e.config, e.overrides) for key, e in file.experiments.items()}
-            compare = {comparison.name: tuple(comparison.runs) for comparison in file.compare}
+            names = {k: k if k in unprefixed else file.run_name(k) for k in file.experiments}
+            members = {names[key]: (e.config, e.overrides) for key, e in file.experiments.items()}
+            compare = {each.name: tuple(_renamed(each.runs, names)) for each in file.compare}
     read_base = functools.cache(functools.partial(_read_base, path))
     experiments = []
     for name, (config, values_of_run) in members.items():
@@ -185,8 +183,43 @@ def expand(path: Path, values: Mapping[str, Any], overrides: Sequence[str] = ())
             )
         except ConfigError as error:
             raise ConfigError(f"{path}: run {name}: {error}") from None
-    _check_epochs(path, experiments, compare, overrides)
+    if isinstance(file, StudyFile):
+        by_key = dict(zip(file.experiments, experiments, strict=True))
+        _check_epochs(path, by_key, file.compare, overrides)
+        experiments = [_continuing(each, names) for each in experiments]
     return Study(file.name, path, tuple(experiments), compare)
+
+
+def _file(path: Path, values: Mapping[str, Any], overrides: Sequence[str]) -> SweepFile | StudyFile:
+    """The content of a file, valid as far as it goes without the experiments."""
+    for override in overrides:
+        if override.startswith("name="):
+            raise ConfigError(
+                f"{override} would give all runs of {path} one name; leave it out, or change the "
+                f"name in the file"
+            )
+    if "sweep" in values and "experiments" in values:
+        raise ConfigError(f"{path}: has both sweep and experiments; make it two files")
+    schema = SweepFile if "sweep" in values else StudyFile
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {explain(error, schema)}") from None
+
+
+def _continuing(experiment: Experiment, names: Mapping[str, str]) -> Experiment:
+    """An experiment that continues the run of another one here by that run's name."""
+    source = experiment.continue_from
+    if source is None or source.run not in names:
+        return experiment
+    source = source.model_copy(update={"run": names[source.run]})
+    return experiment.model_copy(update={"continue_from": source})
+
+
+def _renamed(texts: Iterable[str], names: Mapping[str, str]) -> Iterator[str]:
+    """What a study compares, by the names of its runs."""
+    for pick in map(parse_pick, texts):
+        yield str(replace(pick, run=names[pick.run]))
 
 
 def _seen_from(path: Path, values: Overrides) -> Iterator[tuple[str, Any]]:
@@ -210,8 +243,8 @@ def json_schema() -> str:
 
 def _check_epochs(
     path: Path,
-    experiments: Sequence[Experiment],
-    compare: Mapping[str, Sequence[str]],
+    experiments: Mapping[str, Experiment],
+    compare: Sequence[StudyComparison],
     overrides: Sequence[str],
 ) -> None:
     """Refuse to compare an epoch that the file itself does not ask for.
@@ -220,13 +253,13 @@ def _check_epochs(
     """
     if any(override.partition("=")[0] in ("train", "train.epochs") for override in overrides):
         return
-    epochs = {experiment.name: experiment.train.epochs for experiment in experiments}
-    for name, texts in compare.items():
-        for pick in map(parse_pick, texts):
+    epochs = {key: experiment.train.epochs for key, experiment in experiments.items()}
+    for comparison in compare:
+        for pick in map(parse_pick, comparison.runs):
             if pick.within(epochs[pick.run]) != pick:
                 raise ConfigError(
-                    f'{path}: compare: "{name}" has {pick}, but {pick.run} is trained for '
-                    f"{epochs[pick.run]} epochs; name one of them, {pick.run}@best or "
+                    f'{path}: compare: "{comparison.name}" has {pick}, but {pick.run} is trained '
+                    f"for {epochs[pick.run]} epochs; name one of them, {pick.run}@best or "
                     f"{pick.run}@last"
                 )
 

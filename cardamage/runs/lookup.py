@@ -7,7 +7,7 @@ from cardamage.config.shipped import shipped_file, shipped_names
 from cardamage.config.yaml12 import read_mapping
 from cardamage.errors import ConfigError, RunError, UserError, did_you_mean
 from cardamage.runs.paths import RunPaths, StudyPaths
-from cardamage.runs.study import is_study
+from cardamage.runs.study import is_study, read_study
 
 RUNS_DIR = Path("runs")
 """Where run directories lie unless a command says otherwise."""
@@ -38,6 +38,8 @@ def locate(word: str, runs_dir: Path = RUNS_DIR) -> Path:
         return run
     if shipped := shipped_file(word):
         return shipped
+    if member := _in_a_study(word, runs_dir):
+        return member.root
     here = [found.stem for suffix in SUFFIXES for found in Path().glob(f"*{suffix}")]
     names = [*here, *run_names(runs_dir), *shipped_names()]
     raise ConfigError(
@@ -50,8 +52,11 @@ def locate(word: str, runs_dir: Path = RUNS_DIR) -> Path:
 def find_run(word: str, runs_dir: Path = RUNS_DIR) -> RunPaths:
     """The run or study that a RUN argument means: by name, by path, or by its YAML file.
 
+    A run of a study also goes by the name that the study's file has for it, where only one study
+    has such a run; and one that was named so, by the name it would have now.
+
     Raises:
-        RunError: there is no such run.
+        RunError: there is no such run, or several studies have one.
     """
     for root in (runs_dir / word, Path(word)):
         if is_study(root):
@@ -67,6 +72,8 @@ def find_run(word: str, runs_dir: Path = RUNS_DIR) -> RunPaths:
             f"{file.absolute()} has not been run: there is no {(runs_dir / name).absolute()}; run "
             f"`cardamage submit {word}`, or name another folder with --runs-dir"
         )
+    if member := _in_a_study(word, runs_dir):
+        return member
     names = run_names(runs_dir)
     there = f"; there are: {', '.join(names[:20])}" if names else ", where there are no runs"
     hint = did_you_mean(Path(word).name, names)
@@ -84,6 +91,26 @@ def file_of(word: str) -> Path:
     """The YAML file that a name means where one stands, whether it is there or not."""
     files = [Path(f"{word}{suffix}") for suffix in SUFFIXES]
     return next(filter(Path.is_file, files), files[0])
+
+
+def _in_a_study(word: str, runs_dir: Path) -> RunPaths | None:
+    """The run of a study by its name with or without the study's; None where none has it."""
+    found: list[RunPaths] = []
+    for name in run_names(runs_dir):
+        if not is_study(runs_dir / name):
+            continue
+        study = StudyPaths(runs_dir / name)
+        record = read_study(study)
+        found += [
+            run
+            for member in record.runs
+            if word in (member.removeprefix(f"{record.name}-"), f"{record.name}-{member}")
+            and (run := study.beside(member)).config.is_file()
+        ]
+    if len(found) > 1:
+        names = ", ".join(run.root.name for run in found)
+        raise RunError(f'several studies have a run "{word}": {names}; name one of these')
+    return found[0] if found else None
 
 
 def _is_run(folder: Path) -> bool:

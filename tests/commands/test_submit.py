@@ -240,9 +240,9 @@ def test_studies_stand_beside_experiments(program, folder: Path):
     (folder / "study.yaml").write_text(STUDY)
     out = program.succeeds("launch/submit.py", "cars.yaml", "study.yaml", "--dry-run", "seed=2")
     runs = [line.split()[2] for line in out.splitlines() if "run directory:" in line]
-    assert runs == ["runs/cars", "runs/one", "runs/two", "runs/kinds"]
-    assert "pack (after pack of runs/cars)" in out  # of runs/one, from the same export
-    assert "report (after test of runs/one, test of runs/two): not done" in out
+    assert runs == ["runs/cars", "runs/kinds-one", "runs/kinds-two", "runs/kinds"]
+    assert "pack (after pack of runs/cars)" in out  # of runs/kinds-one, from the same export
+    assert "report (after test of runs/kinds-one, test of runs/kinds-two): not done" in out
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,10 @@ def test_studies_stand_beside_experiments(program, folder: Path):
         (["sweep.yaml", "drawn.yaml", "name=rates"], "name=rates would give all runs"),
         (["study.yaml", "data.source=gone"], "gone does not exist"),
         (["study.yaml", "data.classes=[scratch]"], 'data.drop names: ["dent"]'),
-        (["study.yaml", "sweep.yaml", "optim.rl=1"], "study.yaml: run one: cars.yaml: optim.rl"),
+        (
+            ["study.yaml", "sweep.yaml", "optim.rl=1"],
+            "study.yaml: run kinds-one: cars.yaml: optim.rl",
+        ),
         (["sweep.yaml", "--stages", "train"], "stage train needs pack, which is waiting; add pack"),
     ],
 )

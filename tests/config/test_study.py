@@ -174,11 +174,32 @@ def test_a_study_lists_experiments(folder: Path):
     (folder / "more").mkdir()
     (folder / "more/other.yaml").write_text(BASE.replace("name: base", "name: its own"))
     study = expanded(folder, STUDY, "seed=4")
-    assert names(study) == ["e1", "e2", "e3"]
+    assert names(study) == ["study-e1", "study-e2", "study-e3"]
     assert [each.optim.lr for each in study.experiments] == [0.5, 0.25, 0.5]
     assert [each.train.epochs for each in study.experiments] == [2, 4, 2]
     assert {each.seed for each in study.experiments} == {4}
+    assert dict(study.compare) == {"rates": ("study-e2", "study-e1")}
+
+
+def test_a_study_whose_runs_are_named_by_the_key_alone_keeps_them(folder: Path):
+    (folder / "more").mkdir()
+    (folder / "more/other.yaml").write_text(BASE)
+    text = STUDY.replace(
+        "e3: {config: more/other.yaml}",
+        "e3: {config: more/other.yaml, overrides:"
+        " {continue_from: {run: e1}}}\n"
+        "  e4: {config: base.yaml, overrides: {continue_from.run: e3}}",
+    )
+    (folder / "file.yaml").write_text(text)
+    study = expand(folder / "file.yaml", yaml12.load(text), unprefixed=("e1", "e2", "e3"))
+    assert names(study) == ["e1", "e2", "e3", "study-e4"]
+    sources = [each.continue_from and each.continue_from.run for each in study.experiments]
+    assert sources == [None, None, "e1", "e3"]
     assert dict(study.compare) == {"rates": ("e2", "e1")}
+    sources = [
+        each.continue_from and each.continue_from.run for each in expanded(folder, text).experiments
+    ]
+    assert sources == [None, None, "study-e1", "study-e3"]
 
 
 def changed(**parts: Any) -> str:
@@ -189,7 +210,10 @@ def changed(**parts: Any) -> str:
     ("text", "error"),
     [
         (changed(experiments={}), "experiments: has too few values"),
-        (changed(experiments={"e 1": {"config": "base.yaml"}}), 'experiments: "e 1" names a run'),
+        (
+            changed(experiments={"e 1": {"config": "base.yaml"}}),
+            'experiments: "e 1" names the run directory study-e 1',
+        ),
         (
             changed(experiments={"e1": {"config": "x", "overide": {}}}),
             'experiments.e1.overide: unknown.*"overrides"',
@@ -198,13 +222,12 @@ def changed(**parts: Any) -> str:
         (changed(experiments={"e1": 3}), "experiments.e1: must hold keys and values"),
         (
             changed(experiments={"e1": {"config": "base.yaml", "overrides": {"name": "x"}}}),
-            "run e1: .* the key name cannot be given; drop it",
+            "run study-e1: .* the key name cannot be given; drop it",
         ),
         (
             changed(experiments={"e1": {"config": "base.yaml", "overrides": {"sed": 1}}}),
-            'run e1: .*base.yaml: sed: unknown key .*"seed"',
+            'run study-e1: .*base.yaml: sed: unknown key .*"seed"',
         ),
-        (changed(name="e1"), '"e1" is the name of the study and of an experiment'),
         (changed(compare=[{"name": "a", "runs": ["e1"]}]), r"compare\[0\].runs: has too few"),
         (changed(compare=[{"runs": ["e1", "e1"]}]), r"compare\[0\].name: this key is required"),
         (changed(compare=[3]), r"compare\[0\]: must hold keys and values"),
@@ -232,7 +255,7 @@ def test_single_checkpoints_are_compared(folder: Path):
     (folder / "more").mkdir()
     (folder / "more/other.yaml").write_text(BASE)
     study = expanded(folder, CHECKPOINTS)
-    assert study.compare["single"] == ("e2@4", "e2@best", "e1@2", "e3")
+    assert study.compare["single"] == ("study-e2@4", "study-e2@best", "study-e1@2", "study-e3")
     with pytest.raises(ConfigError, match=r'"single" has e1@3, but e1 is trained for 2 epochs; na'):
         expanded(folder, CHECKPOINTS.replace("e1@2", "e1@3"))
     # Where the command line makes runs shorter, the last epoch there is takes its place.

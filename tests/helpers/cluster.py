@@ -205,10 +205,11 @@ class Cluster:
         # The cluster has to be known to accounting first, or sacct stays empty.
         user = subprocess.check_output(["id", "-un"], text=True).strip()
         few = ["qos", "few", "MaxSubmitJobsPerUser=2"]  # a queue that is soon full
+        some = ["qos", "some", "MaxSubmitJobsPerUser=8"]
         person = ["user", user, "account=lab"]
-        for what in (["cluster", "cardamage"], ["account", "lab"], few, person):
+        for what in (["cluster", "cardamage"], ["account", "lab"], few, some, person):
             self._run(["sacctmgr", "-i", "add", *what])
-        self._run(["sacctmgr", "-i", "modify", "user", user, "set", "qos=normal,few"])
+        self._run(["sacctmgr", "-i", "modify", "user", user, "set", "qos=normal,few,some"])
         self._daemon("slurmctld", ["slurmctld", "-D"])
         self._wait(lambda: "UP" in self.output("scontrol", "ping"), "slurmctld")
 

@@ -1,5 +1,6 @@
 """What a word of a command line means."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,17 @@ def test_what_is_not_there_is_told_with_what_is(folder: Path):
     with pytest.raises(RunError) as caught:
         find_run("segnet-long")
     assert f'(did you mean "segnet_long"?) in {folder / "runs"}' in str(caught.value)
+
+
+def test_runs_of_a_study_go_by_either_name():
+    for name, members in (("nets", ("nets-small", "old")), ("more", ("more-deep", "more-small"))):
+        (RUNS / name).mkdir(parents=True, exist_ok=True)
+        record = {"name": name, "source": "x.yaml", "runs": members}
+        (RUNS / name / "study.json").write_text(json.dumps(record))
+        for member in members:
+            run(member)
+    assert find_run("deep").root == RUNS / "more-deep"
+    assert find_run("nets-old").root == RUNS / "old"
+    assert locate("deep") == RUNS / "more-deep"
+    with pytest.raises(RunError, match='studies have a run "small": more-small, nets-small; name'):
+        find_run("small")

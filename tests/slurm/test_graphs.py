@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from cardamage.launch.slurm.attempt import read_starts
+from cardamage.launch.slurm.starts import read_starts
 from cardamage.runs.paths import RunPaths
 from cardamage.runs.stages import read_stage
 from cardamage.runs.tables import read_table

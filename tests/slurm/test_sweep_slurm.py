@@ -70,6 +70,36 @@ def test_of_a_sweep_of_twelve_only_the_two_that_failed_are_run_again(program: Pr
         assert (of_training(run) == trained[run]) == (run not in broken)
 
 
+def test_where_few_jobs_may_be_submitted_runs_take_turns(program: Program, slurm):
+    texts = {
+        "toy": TOY,
+        "sweep": "name: few\nsweep: {config: toy.yaml, overrides: {train.epochs: 1}, "
+        "grid: {seed: [0, 1, 2, 3]}}\n",
+        "some": ONE_NODE.replace("minutes: 5", "minutes: 5, qos: some"),
+    }
+    for name, text in texts.items():
+        (program.folder / f"{name}.yaml").write_text(text)
+    program.succeeds("launch/submit.py", "sweep.yaml", "--cluster", "some.yaml")
+    runs = [run_of(program, f"few-seed_{seed}") for seed in range(4)]
+    jobs = [jobs_of(run)["train"] for run in runs]
+    assert jobs[:2] == jobs[2:]
+    assert len(set(jobs)) == 2
+    runs[2].checkpoints.write_text("a file where a folder has to be\n")
+    for run in (*runs, run_of(program, "few")):
+        wait_until_over(slurm, run)
+    for run in (runs[0], runs[1], runs[3]):
+        assert states(run) == ["done"] * 4
+    assert states(runs[2]) == ["done", "failed", "cancelled", "cancelled"]
+    assert read_stage(run_of(program, "few"), "report").state == "done"
+    alone = ("launch/submit.py", "toy.yaml", "name=alone", "seed=3", "train.epochs=1")
+    program.succeeds(*alone, "--stages", "pack,train", "--cluster", "local")
+    for file in (runs[3].checkpoint(1), runs[3].metrics):
+        assert (
+            file.read_bytes()
+            == (run_of(program, "alone").root / file.relative_to(runs[3].root)).read_bytes()
+        )
+
+
 def accounted(slurm) -> dict[str, str]:
     """The names of all jobs that accounting knows, elements of arrays one by one, by id."""
     lines = slurm.output("sacct", "-n", "-X", "-P", "-o", "JobID,JobName").splitlines()

@@ -247,8 +247,9 @@ def _claim(claimed: dict[Path, Path], run: RunPaths, path: Path) -> None:
 def _study_of_file(
     path: Path, values: Mapping[str, Any], overrides: Sequence[str], runs_dir: Path
 ) -> _FoundStudy:
-    found = expand(path, values, overrides)
-    folder = StudyPaths(runs_dir / found.name)
+    folder = StudyPaths(runs_dir / str(values.get("name")))
+    before = read_study(folder).runs if is_study(folder.root) else ()
+    found = expand(path, values, overrides, unprefixed=before)
     record = StudyRecord(
         name=found.name,
         source=str(path.absolute()),

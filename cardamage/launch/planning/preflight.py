@@ -18,7 +18,7 @@ from cardamage.errors import DataError, RunError, did_you_mean, require_extra
 from cardamage.launch.planning.plan import Plan, RunPlan, choose_stages, make_plan
 from cardamage.launch.planning.profiles import Profile, SlurmProfile, choose_profile, load_profile
 from cardamage.launch.watching.queue import ask_queue
-from cardamage.launch.watching.record import check_free, unfinished_jobs
+from cardamage.launch.watching.record import check_free, read_launch, unfinished_jobs
 from cardamage.runs.continued import check_fits, find_source, has_begun, source_run
 from cardamage.runs.lookup import locate
 from cardamage.runs.paths import RunPaths
@@ -166,7 +166,10 @@ def queued_training(plan: RunPlan) -> str | None:
     jobs = [job for job, stage in unfinished_jobs(other).items() if stage == "train"]
     if not jobs:
         return None
+    launch = read_launch(other)
     queue = ask_queue(jobs)
+    if launch:
+        queue = queue.of(launch.slurm_cluster, launch.comment)
     state = queue.find(jobs[-1])
     if state is None or not state.is_there:
         if queue.problem:

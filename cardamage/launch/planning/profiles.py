@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ COLLECTIVES_END_AFTER_MINUTES = 30
 
 Processes = Annotated[int, Field(ge=1, le=64)]
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^\s]+$")]
+GpusOfType = Annotated[str, Field(pattern=r"^[\w.-]+:[1-9]\d?$")]
 Line = Annotated[str, Field(min_length=1, pattern=r"^[^\n]+$")]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
@@ -68,8 +70,8 @@ class SlurmStage(Section):
     """Nodes."""
     tasks_per_node: Annotated[int, Field(ge=1, le=256)] | None = None
     """Processes on each node; null for one a GPU, or one where no GPU is asked for."""
-    gpus_per_node: Annotated[int, Field(ge=0, le=64)] = 0
-    """GPUs on each node; 0 for a stage on the CPU."""
+    gpus_per_node: Annotated[int, Field(ge=0, le=64)] | GpusOfType = 0
+    """GPUs on each node, or with their type, as in "a100:2"; 0 for a stage on the CPU."""
     cpus_per_task: Annotated[int, Field(ge=1, le=1024)] = 2
     """Cores of each process."""
     mem_gb: Annotated[float, Field(gt=0)] | None = None
@@ -82,9 +84,19 @@ class SlurmStage(Section):
     """Any other option of sbatch without its dashes, as in {reservation: course}."""
 
     @property
+    def gpus(self) -> int:
+        """GPUs on each node, also where ``extra`` asks for them by ``gres`` or ``gpus``."""
+        if self.gpus_per_node:
+            return _last_number(str(self.gpus_per_node))
+        if total := self.extra.get("gpus"):
+            return -(-_last_number(str(total)) // self.nodes)
+        options = str(self.extra.get("gres", "")).split(",")
+        return sum(_last_number(option) for option in options if re.match(r"gpu\b", option))
+
+    @property
     def tasks(self) -> int:
         """Processes on each node."""
-        return self.tasks_per_node or self.gpus_per_node or 1
+        return self.tasks_per_node or self.gpus or 1
 
     @field_validator("extra")
     @classmethod
@@ -101,6 +113,12 @@ class SlurmStage(Section):
         return {key.replace("_", "-").lstrip("-"): given for key, given in value.items()}
 
 
+def _last_number(text: str) -> int:
+    """The count in ``2``, ``a100:2`` or ``gpu:a100``, which is one."""
+    count = text.rpartition(":")[2].partition("(")[0]
+    return int(count) if count.isdecimal() else 1
+
+
 _SAID_BY_KEYS = {name.replace("_", "-"): name for name in SlurmStage.model_fields} | {
     "ntasks-per-node": "tasks_per_node",
     "mem": "mem_gb",
@@ -108,7 +126,17 @@ _SAID_BY_KEYS = {name.replace("_", "-"): name for name in SlurmStage.model_field
 }
 _OWN_OPTIONS = {
     *("array", "chdir", "dependency", "error", "export", "input", "job-name", "ntasks", "output"),
-    *("kill-on-invalid-dep", "no-requeue", "open-mode", "parsable", "requeue", "signal", "wait"),
+    *(
+        "het-group",
+        "hetjob",
+        "kill-on-invalid-dep",
+        "no-requeue",
+        "open-mode",
+        "parsable",
+        "requeue",
+        "signal",
+        "wait",
+    ),
     *("wckey", "wrap"),
 }
 
@@ -162,6 +190,8 @@ class SlurmProfile(Section):
     """Minutes (< 30) without a step until stacks are logged and the job starts again; 0: never."""
     starts_without_progress: Annotated[int, Field(ge=1, le=100)] = 3
     """Starts in a row that may end without progress before the stage has failed."""
+    runs_per_job: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Runs of a sweep that one job does in turn; more where a limit on submitted jobs demands."""
 
     @field_validator("watchdog_minutes")
     @classmethod

@@ -1,6 +1,8 @@
 """One attempt of a stage in a SLURM job: ``begin|end RUN STAGE``, run by the batch script.
 
-``begin`` notes the start, and ends with 1 when too many in a row failed without progress. ``end``
+``begin`` waits until all of the job's submission is queued, and ends with 1 when that was cut off.
+Then it notes the start, and ends with 1 when too many in a row failed without progress. In the last
+job of a run or study it resumes what died unseen. ``end``
 looks at the stage's marker and ends with the verdict: 0, 1 or 2, or 75 when the job is to be queued
 again; it then prints the node to stay away from, if one killed the stage twice in a row.
 
@@ -12,20 +14,23 @@ import argparse
 import json
 import re
 import sys
+import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
 from cardamage import version
 from cardamage.config import loading
 from cardamage.errors import ConfigError, ExitStatus, RunError, UserError, of_storage
+from cardamage.launch.slurm.resumption import resume_lost
+from cardamage.launch.slurm.starts import Start, read_starts, write_starts
 from cardamage.launch.watching.notify import tell
+from cardamage.launch.watching.record import give_up, read_launch, was_cut_off
 from cardamage.launch.watching.tail import end_of, last_words
 from cardamage.runs import stages
 from cardamage.runs.missing import missing_stages
 from cardamage.runs.paths import STAGES, RunPaths
-from cardamage.system.files import write_json
 from cardamage.system.job import current_job
 
 _TASK_ENDED = re.compile(r"^srun: error: (\S+): tasks? ([\d,-]+): (.+)$", re.MULTILINE)
@@ -37,30 +42,14 @@ _BY_SLURM = re.compile(
 _NOT_INSTALLED = re.compile(r"(ModuleNotFoundError|ImportError)\b")
 _NODE_AT_FAULT = re.compile(r"Killed|Bus error|Segmentation fault|Out Of Memory")
 
+_SUBMITTING_S = 600.0  # a submission may take minutes where SLURM is busy
+_NOTED_S, _POLL_S = 30.0, 1.0
 
 NOTHING_TO_DO = 3
 """What ``begin`` ends with where the stage is done: so is the job, which then ends with 0."""
 
-
-@dataclass(frozen=True)
-class Start:
-    """A start of a stage: the SLURM job, its nodes as SLURM abbreviates them, and when.
-
-    ``progress`` is what there was of the work, ``attempts`` how often the stage had begun by its
-    marker, ``log_start`` where the output begins in the log, in bytes, and ``failed_node`` the node
-    that killed the stage, when one did. ``is_own_failure``: it ended by its own fault. One that
-    SLURM ended is no failure, and neither is one whose end nobody saw: this script outlives its
-    stage, unless SLURM ends both.
-    """
-
-    job: str
-    nodes: str
-    progress: list[int]
-    time: str
-    attempts: int
-    log_start: int
-    failed_node: str | None = None
-    is_own_failure: bool = False
+HAS_ENDED = 4
+"""What ``begin`` ends with in a job that takes runs in turn, where this one has ended before."""
 
 
 def main() -> None:
@@ -68,6 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--code", type=Path, required=True, help="the snapshot")
     parser.add_argument("--limit", type=int, required=True, help="starts without progress")
+    parser.add_argument("--in-turn", action="store_true", help="the job does other runs as well")
     parser.add_argument("what", choices=("begin", "end"))
     parser.add_argument("--status", type=int, default=0, help="what srun ended with")
     parser.add_argument("--by-slurm", action="store_true", help="SLURM was ending the job")
@@ -78,7 +68,7 @@ def main() -> None:
     try:
         if arguments.what == "begin":
             _check_code(arguments.code)
-            status = begin(run, stage, arguments.limit)
+            status = begin(run, stage, arguments.limit, in_turn=arguments.in_turn)
         else:
             status = end(run, stage, arguments.limit, arguments.status, by_slurm=arguments.by_slurm)
     except (UserError, OSError) as error:
@@ -104,21 +94,27 @@ def tell_end(run: RunPaths, stage: str, status: int, *, has_run: bool) -> None:
             tell(run, "done", stage)
 
 
-def begin(run: RunPaths, stage: str, limit: int) -> int:
+def begin(run: RunPaths, stage: str, limit: int, *, in_turn: bool = False) -> int:
     """Note a start; another status than DONE when the stage is not to start.
+
+    ``in_turn``: the job does other runs as well, so a new start of it is not one of a run that
+    failed or was cancelled.
 
     Raises:
         UserError: a marker is damaged, or the stage before is not done.
     """
     starts, here = read_starts(run, stage), progress(run, stage)
     before = stages.read_stage(run, stage)
+    if in_turn and before.state in ("failed", "cancelled"):
+        return HAS_ENDED
     if (job := current_job()) is None:
         raise RunError("SLURM_JOB_ID is not set; the batch script of a job runs this")
     print(f"=== {stages.now()} start {len(starts) + 1}: job {job.name} on {job.nodes}", flush=True)
-    if run.cancel_request.is_file():
-        stages.cancel(run, before)
-        print("cancelled before it began", flush=True)
+    if not _is_wanted(run, before, job.name):
         return ExitStatus.FAILED
+    if stage == STAGES[-1] and (jobs := resume_lost(run)):
+        print(f"what died before is resumed by job {', '.join(jobs)}", flush=True)
+        return NOTHING_TO_DO
     _check_upstream(run, stage)
     if _is_done(run, stage):
         print("nothing to do", flush=True)
@@ -126,7 +122,7 @@ def begin(run: RunPaths, stage: str, limit: int) -> int:
     if _wasted(starts, here) >= limit:
         return _give_up(run, before, limit)
     start = Start(job.name, job.nodes, here, stages.now(), before.attempts, end_of(run.log(stage)))
-    write_json(run.starts(stage), [asdict(each) for each in (*starts, start)])
+    write_starts(run, stage, [*starts, start])
     return ExitStatus.DONE
 
 
@@ -166,7 +162,7 @@ def end(
     by_slurm = by_slurm or bool(_BY_SLURM.search(words))
     is_own = not (is_cancelled or saved or by_slurm)
     starts[-1] = replace(start, failed_node=failed_node, is_own_failure=is_own)
-    write_json(run.starts(stage), [asdict(each) for each in starts])
+    write_starts(run, stage, starts)
     if is_own and _wasted(starts, progress(run, stage)) >= limit:
         return _give_up(run, record, limit)
     stages.stop(run, record, record.error, record.error_class or "fault")
@@ -196,12 +192,44 @@ def progress(run: RunPaths, stage: str) -> list[int]:
             return []
 
 
-def read_starts(run: RunPaths, stage: str) -> list[Start]:
-    """The starts of a stage so far; none when the record is missing or damaged."""
-    try:
-        return [Start(**start) for start in json.loads(run.starts(stage).read_text())]
-    except (OSError, ValueError, TypeError):
-        return []
+def _is_wanted(run: RunPaths, before: stages.StageRecord, job: str) -> bool:
+    if not _is_submitted(run, job):
+        why = "its submission was cut off, or another has taken its place"
+    elif run.cancel_request.is_file():
+        stages.cancel(run, before)
+        why = "cancelled before it began"
+    else:
+        return True
+    print(why, flush=True)
+    return False
+
+
+def _is_submitted(run: RunPaths, job: str) -> bool:
+    """Whether a job is one of its run's present submission, all of which is queued.
+
+    Where that was cut off, nothing of it is to run: this run's part is marked as cancelled.
+    """
+    launch = read_launch(run)
+    if launch is None or not launch.comment:
+        return True
+    deadline = time.monotonic() + _SUBMITTING_S
+    settled = None
+    while launch and (not launch.ended or job not in launch.jobs.values()):
+        if launch.ended and settled is None:  # a job that took another's place is noted soon
+            settled = time.monotonic() + _NOTED_S
+        if was_cut_off(launch) or time.monotonic() > min(deadline, settled or deadline):
+            give_up(run, launch)
+            return False
+        time.sleep(_POLL_S)
+        launch = read_launch(run)
+    return True
+
+
+def is_at_work(run: RunPaths, stage: str) -> bool:
+    """Whether a start of a stage has begun and not ended, were its job there."""
+    record, starts = stages.read_stage(run, stage), read_starts(run, stage)
+    has_no_marker_yet = bool(starts) and starts[-1].attempts >= record.attempts
+    return record.state == "running" or has_no_marker_yet
 
 
 def _is_done(run: RunPaths, stage: str) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from cardamage.launch.planning.profiles import SlurmProfile, SlurmStage
 from cardamage.runs.paths import RunPaths
 
 
@@ -53,9 +54,10 @@ class BatchJob:
 
     Attributes:
         stage: the stage of the profile that says what is asked for.
-        works: what it works for; an array if there are several.
+        works: what it works for; an array unless one job takes all of them.
         folder: where its script lies, and the links that lead an array to the logs.
         max_running: so many elements of an array may run at once; None for any.
+        in_turn: the most works that one element does, one after another.
     """
 
     name: str
@@ -66,6 +68,7 @@ class BatchJob:
     label: str
     after: tuple[Need, ...] = ()
     max_running: int | None = None
+    in_turn: int = 1
 
     @property
     def script(self) -> Path:
@@ -73,9 +76,19 @@ class BatchJob:
         return self.folder / f"{self.label}.sbatch"
 
     @property
+    def elements(self) -> int:
+        """Jobs in the array; 1 for a single job. Element e does works e, e + elements, ..."""
+        return -(-len(self.works) // self.in_turn)
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether an element does several works."""
+        return len(self.works) > self.elements
+
+    @property
     def is_array(self) -> bool:
         """Whether it is an array of jobs."""
-        return len(self.works) > 1
+        return self.elements > 1
 
     @property
     def output(self) -> str:
@@ -91,16 +104,22 @@ class BatchJob:
 
         All stages of the same runs print through the same ones; parts of one run need none.
         """
-        if len({work.run for work in self.works}) == 1:
+        if not self.is_array or len({work.run for work in self.works}) == 1:
             return {}
         return {
             self.folder / f"{self._link}-{index}": RunPaths(work.run).logs
-            for index, work in enumerate(self.works)
+            for index, work in enumerate(self.works[: self.elements])
         }
 
     @property
     def _link(self) -> str:
         return f"logs{self.label.removeprefix(self.stage)}"
+
+
+def asked_for(job: BatchJob, profile: SlurmProfile) -> SlurmStage:
+    """What a job asks SLURM for."""
+    asked: SlurmStage = getattr(profile, job.stage)
+    return asked
 
 
 def by_run(jobs: Iterable[BatchJob]) -> dict[Path, dict[str, tuple[BatchJob, int]]]:
@@ -109,7 +128,7 @@ def by_run(jobs: Iterable[BatchJob]) -> dict[Path, dict[str, tuple[BatchJob, int
     for job in jobs:
         for index, work in enumerate(job.works):
             for root in (work.run, *work.others):
-                found.setdefault(root, {})[work.stage] = job, index
+                found.setdefault(root, {})[work.stage] = job, index % job.elements
     return found
 
 

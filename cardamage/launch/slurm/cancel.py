@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from cardamage.errors import CardamageError, RunError
+from cardamage.launch.slurm.attempt import is_at_work
 from cardamage.launch.watching import queue as slurm
 from cardamage.launch.watching.overview import all_runs
 from cardamage.launch.watching.record import LaunchRecord, unfinished_jobs
@@ -25,24 +26,32 @@ def cancel_on_slurm(
 ) -> dict[RunPaths, str]:
     """Stop runs together and wait until SLURM has nothing of them; what was done, in words.
 
-    ``wanted`` maps each to its last launch. A job that also works for another run continues.
+    ``wanted`` maps each to its last launch. A job that also works for another run continues; one
+    that takes runs in turn goes on with the next, and leaves out those that have not begun.
 
     Raises:
         RunError: SLURM does not answer, so that nothing was cancelled, or it refuses.
         CardamageError: jobs had not ended after ``timeout_s`` seconds.
     """
-    jobs = _own_jobs(wanted)
-    queue = slurm.ask_queue(job for of_run in jobs.values() for job in of_run)
+    jobs, shared = _own_jobs(wanted)
+    all_jobs = (*jobs.values(), *(of_run.values() for of_run in shared.values()))
+    queue = slurm.ask_queue(job for of_run in all_jobs for job in of_run)
+    for launch in wanted.values():
+        queue = queue if queue.problem else queue.of(launch.slurm_cluster, "")
     if queue.problem:
         places = " or ".join(dict.fromkeys(launch.where for launch in wanted.values()))
         raise RunError(
             f"{queue.problem}; nothing was cancelled: try again on a machine of {places}"
         )
-    at_work = [run for run, of_run in jobs.items() if _there(queue, of_run)]
+    ours = {run: queue.of(None, launch.comment) for run, launch in wanted.items()}
+    jobs = {run: [*_there(ours[run], of_run)] for run, of_run in jobs.items()}
+    turns = {run: _there(ours[run], [*of_run.values()]) for run, of_run in shared.items()}
+    at_work = [run for run, of_run in jobs.items() if of_run or turns[run]]
     for run in at_work:
         ask(run, request)
     try:
         _end([job for run in at_work for job in jobs[run]], request, timeout_s)
+        _end_turns({run: shared[run] for run in at_work if turns[run]}, request, timeout_s)
     except RunError:  # refused: the owner's run is not to stop by it later
         for run in at_work:
             run.cancel_request.unlink(missing_ok=True)
@@ -55,14 +64,20 @@ def cancel_on_slurm(
         for record in killed:
             stop(run, record, "ended at once")
         waited = cancel_waiting(run, stages)
-        run.cancel_request.unlink(missing_ok=True)
+        if not turns[run]:  # a job that has other runs to do reads it when it comes to this one
+            run.cancel_request.unlink(missing_ok=True)
         was_over = not (run in at_work or killed or waited)
         done[run] = NOTHING if was_over else stage_states(run, launch.stages)
     return done
 
 
-def _own_jobs(wanted: Mapping[RunPaths, LaunchRecord]) -> dict[RunPaths, list[str]]:
-    """The jobs of each run, downstream first, without those that other runs need too."""
+def _own_jobs(
+    wanted: Mapping[RunPaths, LaunchRecord],
+) -> tuple[dict[RunPaths, list[str]], dict[RunPaths, dict[str, str]]]:
+    """The jobs of each run, downstream first, without those that other runs need too.
+
+    And of those others, by stage, the ones that take runs in turn.
+    """
     named = {run.root.resolve() for run in wanted}
     needed: set[str] = set()
     for folder in {root.parent for root in named}:
@@ -70,10 +85,19 @@ def _own_jobs(wanted: Mapping[RunPaths, LaunchRecord]) -> dict[RunPaths, list[st
             if other.root.resolve() not in named:
                 with suppress(RunError):
                     needed.update(unfinished_jobs(other))
-    return {
+    own = {
         run: [job for job in reversed(launch.jobs.values()) if job not in needed]
         for run, launch in wanted.items()
     }
+    shared = {
+        run: {
+            stage: job
+            for stage, job in launch.jobs.items()
+            if stage in launch.in_turn and job in needed
+        }
+        for run, launch in wanted.items()
+    }
+    return own, shared
 
 
 def _end(jobs: Sequence[str], request: StopRequest, timeout_s: float) -> None:
@@ -98,6 +122,33 @@ def _end(jobs: Sequence[str], request: StopRequest, timeout_s: float) -> None:
         if running and time.monotonic() >= again:
             again = time.monotonic() + _AGAIN_S
             slurm.scancel(running, *([] if request is StopRequest.KILL else ["--signal=USR2"]))
+        time.sleep(_POLL_S)
+
+
+def _end_turns(
+    shared: Mapping[RunPaths, Mapping[str, str]], request: StopRequest, timeout_s: float
+) -> None:
+    """Have jobs that take runs in turn stop those that they are at, and wait until they have."""
+    deadline, again = time.monotonic() + timeout_s, 0.0
+    while True:
+        queue = slurm.ask_queue(job for of_run in shared.values() for job in of_run.values())
+        at = [
+            job
+            for run, of_run in shared.items()
+            for stage, job in of_run.items()
+            if is_at_work(run, stage) and (state := queue.find(job)) and state.is_running
+        ]
+        if not at and not queue.problem:
+            return
+        if time.monotonic() > deadline:
+            raise CardamageError(
+                f"job {', '.join(at)} was asked to stop, but has not after {timeout_s:g} s; wait, "
+                f"or end it at once with --kill"
+            )
+        if at and time.monotonic() >= again:
+            again = time.monotonic() + _AGAIN_S
+            name = "KILL" if request is StopRequest.KILL else "USR2"
+            slurm.scancel(at, f"--signal={name}")  # reaches the stage, not the batch script
         time.sleep(_POLL_S)
 
 

@@ -1,4 +1,5 @@
 # The body of every batch script, after the variables of its job: begin, run, end, and be requeued.
+# An element of an array may do this for several runs in turn, each as a job of its own would.
 #
 # The script decides what becomes of a job, because it alone sees every death: a stage that was
 # killed, a node that went away, a process of rank 0. It runs SLURM's commands on the host, while
@@ -6,10 +7,9 @@
 # and starts both again after a requeue; everything else is read from the run directory.
 #
 # shellcheck shell=bash
-# shellcheck disable=SC2154  # code, run, stage, others, script, starts, python, ... are set before
+# shellcheck disable=SC2154  # code, runs, others, script, starts, python, ... are set before
 
 export PYTHONPATH="$code${PYTHONPATH:+:$PYTHONPATH}"
-export CARDAMAGE_RENDEZVOUS="$run/slurm"
 export CARDAMAGE_WATCHDOG_S="${CARDAMAGE_WATCHDOG_S:-$watchdog_s}"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$cpus_per_task}"
 
@@ -22,10 +22,19 @@ retry_s=10
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
 
+first=${SLURM_ARRAY_TASK_ID:-0}
+choose "$first"
+mine=()
+for ((turn = first; turn < ${#runs[@]}; turn += elements)); do
+  mine+=("${runs[turn]}")
+done
+in_turn=()
+[ ${#mine[@]} = 1 ] || in_turn=(--in-turn)
+
 attempt() (  # SIGUSR2 may be sent to all of the job
   trap '' USR2
   "${once[@]}" "${python[@]}" -m cardamage.launch.slurm.attempt --code "$code" \
-    --limit "$starts" "$@" "$run" "$stage"
+    --limit "$starts" "${in_turn[@]}" "$@" "$run" "$stage"
 )
 
 state() {  # this job's by SLURM, which may be away for minutes; nothing where nobody says
@@ -76,11 +85,13 @@ requeue() {  # $1: a node to stay away from, or nothing
 }
 
 resubmit() {  # where a job may not be requeued: submit it again, and let those behind it wait for it
-  local new id needs root
+  local new id needs root comment
   local array=${SLURM_ARRAY_JOB_ID:-} task=${SLURM_ARRAY_TASK_ID:-}
+  comment=$(squeue -h -j "$job" -o "%k" 2>/dev/null | head -n 1)
+  [ "$comment" != '(null)' ] || comment=
   new=$(
     anew
-    sbatch --parsable ${task:+--array="$task"} ${1:+--exclude="$1"} "$script"
+    sbatch --parsable ${comment:+--comment="$comment"} ${task:+--array="$task"} ${1:+--exclude="$1"} "$script"
   ) || return
   new=${new%%;*}${task:+_$task}
   squeue -h -r -u "$(id -un)" -t PENDING -o '%i %E' |
@@ -103,7 +114,7 @@ resubmit() {  # where a job may not be requeued: submit it again, and let those 
       }
       all != $2 { print $1, all }' |
     while read -r id needs; do scontrol update JobId="$id" Dependency="$needs"; done
-  for root in "$run" "${others[@]}"; do
+  for root in "${mine[@]}" "${others[@]}"; do
     mkdir -p "$root/slurm" && echo "$job $new" >> "$root/slurm/resubmitted"
   done
   echo "resubmitted as job $new"
@@ -125,27 +136,49 @@ at_usr2() {  # sent to this shell, as by scancel --batch or --full: the stage is
   [ -z "$pid" ] || kill -USR2 "$pid" 2>/dev/null
 }
 
-trap at_usr2 USR2
-attempt begin
-begun=$?
-[ $begun != 3 ] || exit 0  # there was nothing to do
-[ $begun = 0 ] || exit $begun
-trap at_term TERM
-"${step[@]}" "${python[@]}" -m cardamage "${command[@]}" &
-pid=$!
-[ -z "$asked" ] || kill -USR2 $pid
-wait $pid
-status=$?
-while kill -0 $pid 2>/dev/null; do  # a trapped signal ends wait early
+work() {  # on the run chosen; sets verdict, 75 when it is to start again, and then elsewhere
+  local status
+  attempt begin
+  verdict=$?
+  case $verdict in
+    0) ;;
+    3) verdict=0 && return ;;  # there was nothing to do
+    *) return ;;
+  esac
+  trap at_term TERM
+  "${step[@]}" "${python[@]}" -m cardamage "${command[@]}" &
+  pid=$!
+  [ -z "$asked" ] || kill -USR2 $pid
   wait $pid
   status=$?
-done
-pid=
-elsewhere=$(attempt end "${by_slurm[@]}" --status $status)
-verdict=$?
-if [ $verdict = 75 ]; then
+  while kill -0 $pid 2>/dev/null; do  # a trapped signal ends wait early
+    wait $pid
+    status=$?
+  done
+  pid=
+  elsewhere=$(attempt end "${by_slurm[@]}" --status $status)
+  verdict=$?
+}
+
+again() {
   case $(state) in  # after scancel a requeue would bring the job back
     RUNNING | '') requeue "$elsewhere" ;;
   esac
-fi
-exit $verdict
+  exit 75
+}
+
+trap at_usr2 USR2
+ended=1  # what the job ends with: 0 where any of its runs is done, as the others have markers
+elsewhere=
+for ((turn = first; turn < ${#runs[@]}; turn += elements)); do
+  [ ${#by_slurm[@]} = 0 ] || again  # asked to make room after the run before
+  choose "$turn"
+  [ ${#mine[@]} = 1 ] || exec >>"$run/logs/$stage.log" 2>&1
+  work
+  case $verdict in
+    0) ended=0 ;;
+    75) again ;;
+    *) [ "$ended" = 0 ] || ended=$verdict ;;
+  esac
+done
+exit "$ended"

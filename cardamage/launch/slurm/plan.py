@@ -19,6 +19,7 @@ from cardamage.launch.planning.preflight import queued_training
 from cardamage.launch.planning.profiles import SlurmProfile
 from cardamage.launch.slurm.batch_job import BatchJob, Need, Work
 from cardamage.launch.slurm.code_snapshot import name_snapshot
+from cardamage.launch.slurm.limits import too_many
 from cardamage.launch.slurm.site import Site
 from cardamage.runs.missing import missing_stages
 from cardamage.runs.paths import RunPaths, StudyPaths
@@ -50,8 +51,11 @@ def plan_submission(
 ) -> Submission:
     """What would be submitted; of each array ``max_running`` elements may run at once, or any.
 
+    Where a limit on submitted jobs demands it, a job does several runs in turn: as few as may be.
+
     Raises:
         RunError: a run directory has a name that cannot be handed to a job.
+        ConfigError: there is a limit that no number of runs per job meets.
     """
     runs = [missing for each in plan.plans if (missing := _missing(each)).stages]
     studies = tuple(replace(s, study=StudyPaths(_absolute(s.study.root))) for s in plan.studies)
@@ -63,17 +67,26 @@ def plan_submission(
     for each in both:
         _check_name(each.run)
     snapshot = name_snapshot(both[0].run)
-    jobs = _make_jobs(
-        runs,
-        snapshot,
-        place=_place_of_arrays(both, studies),
-        parts=profile.test.jobs,
-        max_array_size=site.max_array_size,
-        max_running=max_running,
-        continues=_continues(plan, runs),
-    )
-    reports = [_comparison(study, snapshot, jobs) for study in compared]
-    return Submission(both, studies, profile, cluster, (*jobs, *reports))
+    place, continues = _place_of_arrays(both, studies), _continues(plan, runs)
+    in_turn = profile.runs_per_job
+    while True:
+        jobs = _make_jobs(
+            runs,
+            snapshot,
+            place=place,
+            parts=profile.test.jobs,
+            max_array_size=site.max_array_size,
+            max_running=max_running,
+            in_turn=in_turn,
+            continues=continues,
+        )
+        jobs += [_comparison(study, snapshot, jobs) for study in compared]
+        exceeded = site.limits.exceeded(jobs, profile)
+        if exceeded is None:
+            return Submission(both, studies, profile, cluster, tuple(jobs))
+        if in_turn >= len(runs):
+            raise too_many(*exceeded)
+        in_turn += 1
 
 
 def _make_jobs(
@@ -84,12 +97,13 @@ def _make_jobs(
     parts: int,
     max_array_size: int,
     max_running: int | None,
+    in_turn: int,
     continues: _Continues,
 ) -> list[BatchJob]:
     """The jobs of runs, each after those it waits for; ``parts`` test a run that has no array."""
     jobs: list[BatchJob] = []
     groups = _groups(plans)
-    cuts = [list(_cut(group, max_array_size, continues)) for group in groups]
+    cuts = [list(_cut(group, max_array_size * in_turn, continues)) for group in groups]
     limits, made = _limits(sum(map(len, cuts)), max_running), list[str]()
     for number, (group, chunks) in enumerate(zip(groups, cuts, strict=True)):
         first, suffix = group[0], f"-{number}" if len(groups) > 1 else ""
@@ -115,6 +129,7 @@ def _make_jobs(
                 suffix=f"{suffix}-part{index}" if len(chunks) > 1 else suffix,
                 before=waits,
                 max_running=None if is_lone else limit,
+                in_turn=in_turn,
             )
             made.append(jobs[-1].label)
     return _in_order(_joined(jobs, continues))
@@ -160,6 +175,7 @@ def _of_chunk(
     suffix: str,
     before: tuple[Need, ...],
     max_running: int | None,
+    in_turn: int,
 ) -> Iterator[BatchJob]:
     """Train, test and report of runs: single jobs for one run, arrays for several."""
     name, folder = place
@@ -172,14 +188,19 @@ def _of_chunk(
             before = (Need("afterany", label),)
         label = f"{stage}{suffix}"
         works = tuple(Work(plan.run.root, stage, (stage,)) for plan in chunk)
-        yield BatchJob(f"{name}-{stage}", stage, works, code, folder, label, before, max_running)
-        before = (Need("aftercorr" if len(chunk) > 1 else "afterok", label),)
+        job = BatchJob(
+            f"{name}-{stage}", stage, works, code, folder, label, before, max_running, in_turn
+        )
+        yield job
+        # The last job of one run comes in any case: it resumes what died unseen.
+        kind = "afterany" if stage == "test" and len(chunk) == 1 else "afterok"
+        before = (Need("aftercorr" if job.is_array else kind, label),)
 
 
 def _joined(jobs: Sequence[BatchJob], continues: _Continues) -> Iterator[BatchJob]:
     """The jobs, those that train made to wait for the training that their runs continue."""
     trainings = {
-        work.run: Need("afterok", job.label, index if job.is_array else None)
+        work.run: Need("afterok", job.label, index % job.elements if job.is_array else None)
         for job in jobs
         if job.stage == "train"
         for index, work in enumerate(job.works)
@@ -264,7 +285,9 @@ def describe(submission: Submission) -> Iterator[str]:
 
 def in_words(job: BatchJob) -> str:
     """What a job is called in SLURM, and how many an array has."""
-    return f"array {job.name} of {len(job.works)} jobs" if job.is_array else f"job {job.name}"
+    words = f"array {job.name} of {job.elements} jobs" if job.is_array else f"job {job.name}"
+    most = -(-len(job.works) // job.elements)
+    return f"{words}, {most} runs in turn{' each' * job.is_array}" if most > 1 else words
 
 
 def _absolute(path: Path) -> Path:

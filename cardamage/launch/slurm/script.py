@@ -21,7 +21,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from cardamage.errors import UserError
 from cardamage.launch.planning.profiles import SlurmProfile, SlurmStage
-from cardamage.launch.slurm.batch_job import BatchJob
+from cardamage.launch.slurm.batch_job import BatchJob, asked_for
 from cardamage.launch.watching.client import SUBMIT_S, clean, gist
 from cardamage.system.files import naming
 
@@ -31,13 +31,17 @@ _BODY = Path(__file__).with_name("job.sh")
 class StageExecutor(submitit.SlurmExecutor):
     """submitit's SLURM executor for a stage of runs: a command of ours, and no pickle.
 
-    ``dependency`` is what it waits for, as in ``afterok:12``.
+    ``dependency`` is what it waits for, as in ``afterok:12``; ``comment`` follows that of the
+    profile, if it has one.
     """
 
-    def __init__(self, job: BatchJob, profile: SlurmProfile, dependency: str = "") -> None:
+    def __init__(
+        self, job: BatchJob, profile: SlurmProfile, dependency: str = "", comment: str = ""
+    ) -> None:
         super().__init__(job.folder)
         self.job, self.profile, self.dependency = job, profile, dependency
         asked = asked_for(job, profile)
+        self.comment = f"{asked.extra.get('comment', '')} {comment}".strip()
         more: dict[str, Any] = {
             **asked.extra,
             "output": job.output,
@@ -62,7 +66,7 @@ class StageExecutor(submitit.SlurmExecutor):
             wckey=None,
             stderr_to_stdout=True,
             use_srun=False,
-            array_parallelism=job.max_running or len(job.works),
+            array_parallelism=job.max_running or job.elements,
             setup=[
                 *(f"export {name}={shlex.quote(v)}" for name, v in profile.environment.items()),
                 *profile.setup,
@@ -73,7 +77,7 @@ class StageExecutor(submitit.SlurmExecutor):
             },
         )
         if job.is_array:
-            self.parameters["map_count"] = len(job.works)  # as submitit does for arrays of its own
+            self.parameters["map_count"] = job.elements  # as submitit does for arrays of its own
 
     @classmethod
     def affinity(cls) -> int:
@@ -109,6 +113,7 @@ class StageExecutor(submitit.SlurmExecutor):
         hidden = {*os.environ} - {*clean(os.environ)}
         hidden.update(overruled(asked_for(self.job, self.profile)))
         waits = [f"--dependency={self.dependency}"] if self.dependency else []
+        waits += [f"--comment={self.comment}"] if self.comment else []
         clear = ["env", *(f"--unset={name}" for name in sorted(hidden))]
         return [*clear, "timeout", str(SUBMIT_S), "sbatch", *waits, str(submission_file_path)]
 
@@ -120,12 +125,6 @@ class StageExecutor(submitit.SlurmExecutor):
 def render(job: BatchJob, profile: SlurmProfile) -> str:
     """The batch script of a job, without its dependencies."""
     return StageExecutor(job, profile).text()
-
-
-def asked_for(job: BatchJob, profile: SlurmProfile) -> SlurmStage:
-    """What a job asks SLURM for."""
-    asked: SlurmStage = getattr(profile, job.stage)
-    return asked
 
 
 def overruled(asked: SlurmStage) -> list[str]:
@@ -146,26 +145,25 @@ def body(job: BatchJob, profile: SlurmProfile) -> str:
         f"script={_quote(job.script)}",
         f"code={_quote(job.code)}",
         *_array("others", [_quote(run) for work in job.works for run in work.others]),
-        *_choice("run", [_quote(work.run) for work in job.works]),
-        *_choice("stage", [work.stage for work in job.works]),
+        *_array("runs", [_quote(work.run) for work in job.works]),
+        *_array("stages", [work.stage for work in job.works]),
+        f"elements={job.elements}",
         f"starts={profile.starts_without_progress}",
         f"watchdog_s={profile.watchdog_minutes * 60:g}",
         f"cpus_per_task={asked.cpus_per_task}",
         f"once=({' '.join(once)})  # before what begins and ends an attempt",
         f"step=({' '.join(step)})",
         f"python=({' '.join(inside)})",
-        " ".join([f'command=({program} "$run"', *arguments]) + ")",
+        "choose() {  # a run by its index",
+        "  run=${runs[$1]}",
+        "  stage=${stages[$1]}",
+        '  export CARDAMAGE_RENDEZVOUS="$run/slurm"',
+        " ".join([f'  command=({program} "$run"', *arguments]) + ")",
+        "}",
     ]
-    if not asked.gpus_per_node:
+    if not asked.gpus:
         lines.append("export ACCELERATE_USE_CPU=true")
     return "\n".join([*lines, "", _BODY.read_text(encoding="utf-8").rstrip()])
-
-
-def _choice(name: str, words: Sequence[str]) -> list[str]:
-    """The lines that set a variable, where it differs in an array to that of its element."""
-    if len(set(words)) == 1:
-        return [f"{name}={words[0]}"]
-    return [*_array(f"{name}s", words), f"{name}=${{{name}s[$SLURM_ARRAY_TASK_ID]}}"]
 
 
 def _array(name: str, words: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from cardamage.errors import CardamageError, ConfigError, UserError, did_you_mean
+from cardamage.launch.slurm.limits import Limits, ask_limits
 from cardamage.launch.watching import queue
 from cardamage.launch.watching.client import ask, gist
 from cardamage.system.console import log
@@ -27,6 +28,7 @@ class Site(NamedTuple):
 
     partitions: Mapping[str, Partition]
     max_array_size: int = 1001  # SLURM's default
+    limits: Limits = Limits()
 
 
 def site_or_defaults() -> Site:
@@ -53,14 +55,23 @@ def ask_site() -> Site:
     settings = ask("scontrol", "show", "config", timeout_s=TIMEOUT_S)
     if shown.returncode or settings.returncode:
         raise UserError(f"SLURM does not answer: {gist(shown.stderr + settings.stderr)}")
-    partitions = {}
+    partitions, qualities = {}, {}
     for line in shown.stdout.splitlines():
         fields = dict(re.findall(r"(\w+)=(\S*)", line))
         if name := fields.get("PartitionName"):
             is_default = fields.get("Default") == "YES"
             partitions[name] = Partition(name, is_default, _minutes(fields.get("MaxTime", "")))
+            for meant in (name, "") if is_default else (name,):
+                qualities[meant] = fields.get("QoS", "")
     size = re.search(r"^MaxArraySize\s*=\s*(\d+)", settings.stdout, re.MULTILINE)
-    return Site(partitions, int(size[1])) if size else Site(partitions)
+    enforced = re.search(
+        r"^AccountingStorageEnforce\s*=.*\b(limits|safe)\b", settings.stdout, re.MULTILINE
+    )
+    return Site(
+        partitions,
+        int(size[1]) if size else Site({}).max_array_size,
+        ask_limits(qualities) if enforced else Limits(),
+    )
 
 
 def check_partition(site: Site, stage: str, partition: str | None, minutes: int) -> None:

@@ -9,7 +9,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,19 +22,21 @@ from typing import Any, TypeVar
 from cardamage.errors import CardamageError, ConfigError, RunError, Stopped
 from cardamage.launch.planning.plan import Plan, RunPlan
 from cardamage.launch.planning.profiles import SlurmProfile
-from cardamage.launch.slurm.batch_job import by_run
+from cardamage.launch.slurm.batch_job import BatchJob, asked_for, by_run
 from cardamage.launch.slurm.code_snapshot import share_snapshot, take_snapshot
 from cardamage.launch.slurm.plan import Submission, plan_submission
-from cardamage.launch.slurm.script import StageExecutor, asked_for, overruled, render
+from cardamage.launch.slurm.script import StageExecutor, overruled, render
 from cardamage.launch.slurm.site import TIMEOUT_S, Site, ask_site, check_partition
 from cardamage.launch.watching.client import ask, gist
-from cardamage.launch.watching.queue import ask_queue
+from cardamage.launch.watching.queue import ask_queue, cluster_name, commented
 from cardamage.launch.watching.record import (
     LaunchRecord,
     claim,
     new_launch,
+    read_launch,
     release,
     unfinished_jobs,
+    was_cut_off,
 )
 from cardamage.runs.directory import open_run
 from cardamage.runs.paths import RunPaths
@@ -41,6 +44,7 @@ from cardamage.runs.provenance import provenance
 from cardamage.runs.stages import cancel_waiting, wait
 from cardamage.runs.study import open_study
 from cardamage.system.console import log
+from cardamage.system.files import write_json
 
 Jobs = dict[Path, dict[str, str]]
 """The id of the job of each stage of each run, by the run's root; of an array the element."""
@@ -64,7 +68,7 @@ def check(submission: Submission, site: Site) -> None:
         _check_packages()
     taken: set[tuple[str, int]] = set()
     for job in submission.jobs:
-        asked, kind = asked_for(job, submission.profile), (job.stage, len(job.works))
+        asked, kind = asked_for(job, submission.profile), (job.stage, job.elements)
         check_partition(site, job.stage, asked.partition, asked.time_minutes)
         if kind in taken:
             continue
@@ -119,7 +123,10 @@ def queue(submission: Submission, command: Sequence[str], found: dict[str, Any])
         raise RunError("the code was edited while it was being submitted; submit it again")
     claimed: list[tuple[RunPaths, LaunchRecord]] = []
     ids: dict[str, str] = {}
+    _end_cut_off(plans)
     before = ask_queue(job for plan in plans for job in unfinished_jobs(plan.run))
+    comment, slurm_cluster = f"cardamage-{uuid.uuid4().hex[:12]}", cluster_name()
+    committed = holder.slurm / f"{comment}.json"
 
     def take(plan: RunPlan) -> None:
         if plan.run != holder:
@@ -130,6 +137,14 @@ def queue(submission: Submission, command: Sequence[str], found: dict[str, Any])
         stages = jobs[plan.run.root]
         commands = {stage: ["sbatch", str(job.script)] for stage, (job, _) in stages.items()}
         record = new_launch("slurm", submission.cluster, command, commands)
+        in_turn = [stage for stage, (job, _) in stages.items() if job.takes_turns]
+        record = replace(
+            record,
+            in_turn=in_turn,
+            slurm_cluster=slurm_cluster,
+            comment=comment,
+            submission=str(committed),
+        )
         claim(plan.run, record, before)
         claimed.append((plan.run, record))
         _prepare(plan.run, stages)
@@ -146,24 +161,54 @@ def queue(submission: Submission, command: Sequence[str], found: dict[str, Any])
         _for_each(_lead, links.items())
         for job in submission.jobs:
             needs = ",".join(need.option(ids) for need in job.after)
-            ids[job.label] = StageExecutor(job, submission.profile, needs).queue()
+            ids[job.label] = StageExecutor(job, submission.profile, needs, comment).queue()
+        submitted = _by_root(jobs, ids)
+        # From here on all of it counts, should this process be killed, and before none: until then
+        # no job begins.
+        write_json(committed, {str(root): of_run for root, of_run in submitted.items()})
     except BaseException:
         try:
             _withdraw(list(ids.values()))
         finally:
+            committed.unlink(missing_ok=True)
             for run, record in claimed:
                 cancel_waiting(run, list(record.stages))
                 release(run, record)
         raise
-    submitted = {
+    _for_each(keep, claimed)
+    committed.unlink()
+    return submitted
+
+
+def _by_root(
+    jobs: Mapping[Path, Mapping[str, tuple[BatchJob, int]]], ids: Mapping[str, str]
+) -> Jobs:
+    return {
         root: {
             stage: f"{ids[job.label]}_{index}" if job.is_array else ids[job.label]
             for stage, (job, index) in stages.items()
         }
         for root, stages in jobs.items()
     }
-    _for_each(keep, claimed)
-    return submitted
+
+
+def _end_cut_off(plans: Sequence[RunPlan]) -> None:
+    """Tell of an earlier submission that was killed half-way, and cancel what is queued of it.
+
+    Its jobs would end by themselves, as soon as they start.
+    """
+    launches = [read_launch(plan.run) for plan in plans]
+    cut_off = {each.comment: each.started for each in launches if each and was_cut_off(each)}
+    for comment, started in cut_off.items():
+        jobs = commented(comment)
+        _withdraw(jobs)
+        ended = f"its jobs {', '.join(jobs)} are cancelled" if jobs else "none of its jobs is left"
+        log.warning(
+            "the submission of %s was cut off before all of it was queued: %s; all of it is "
+            "submitted now",
+            started,
+            ended,
+        )
 
 
 @contextmanager

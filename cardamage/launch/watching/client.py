@@ -71,6 +71,11 @@ def gist(text: str) -> str:
     )
 
 
+def defaults_of_user() -> dict[str, str]:
+    """What ``sbatch`` takes of the environment where the profile does not say otherwise."""
+    return {name: value for name, value in clean(os.environ).items() if name in _DEFAULTS}
+
+
 def clean(environment: Mapping[str, str]) -> dict[str, str]:
     """The part of an environment that a new job may inherit.
 

@@ -67,6 +67,7 @@ class RunOverview:
             here), ``slurm`` when a job of it waits or runs; None when nobody is.
         process: the process, or else the job, that works for it.
         host: where the stage ran that ran last: a machine, or SLURM's list of nodes.
+        partition: the one that the job of that stage was given, or all that may be.
         cluster: the profile it was launched with last; None when nothing was.
         problem: why this run's files cannot be read; ``queue_problem``: why SLURM was not heard.
         attempts: every start that had something to do.
@@ -83,6 +84,7 @@ class RunOverview:
     process: str | None
     host: str | None
     cluster: str | None
+    partition: str | None = None
     problem: str | None = None
     queue_problem: str | None = None
     attempts: Sequence[Attempt] = ()
@@ -168,6 +170,8 @@ def _overview(
     queue: Queue,
 ) -> RunOverview:
     stages: dict[str, StageOverview] = {}
+    if launch:
+        queue = queue.of(launch.slurm_cluster, launch.comment)
     for stage, record in markers.items():
         stages[stage] = _stage(run, record, launch, queue, stages)
     epochs, best = None, None
@@ -200,6 +204,7 @@ def _overview(
         process=_process(stages, launch if launcher else None),
         host=_host(last, launch),
         cluster=launch.cluster if launch else None,
+        partition=last.job.partition if last and last.job else None,
         problem=problem,
         queue_problem=queue_problem,
         attempts=attempts,
@@ -226,6 +231,8 @@ def _stage(
         s.state in ("failed", "stopped", "cancelled", "lost") for s in before.values()
     )
     state = _by_slurm(record, job, upstream_ended=upstream_ended)
+    if launch and record.stage in launch.in_turn and state == "running":
+        state = _in_turn(run, record)
     error = record.error
     if state in ("failed", "lost") and record.state in ("waiting", "running"):
         known = f"ended as {job.state}" if job else "is gone"
@@ -235,8 +242,8 @@ def _stage(
 
 def _by_slurm(record: StageRecord, job: JobState | None, *, upstream_ended: bool) -> ShownState:
     """How a stage stands whose job SLURM was asked about; None when SLURM has forgotten it."""
-    if record.state == "done":
-        return "done"
+    if record.state == "done" or (record.state == "cancelled" and upstream_ended):
+        return record.state
     if job and (job.is_queued or job.is_running):
         # A marker that says otherwise is of the attempt before.
         return "queued" if job.is_queued else "running"
@@ -248,6 +255,14 @@ def _by_slurm(record: StageRecord, job: JobState | None, *, upstream_ended: bool
     if job.never_starts or job.state == "CANCELLED":
         return "cancelled"
     return "lost" if job.state == "COMPLETED" else "failed"
+
+
+def _in_turn(run: RunPaths, record: StageRecord) -> ShownState:
+    """How a stage stands whose job runs, but may be at another run."""
+    if record.state == "running" or record.state in ("failed", "cancelled"):
+        return record.state
+    is_over = record.state == "stopped" and run.cancel_request.is_file()
+    return record.state if is_over else "queued"
 
 
 def _epochs_and_rule(run: RunPaths) -> tuple[int, SelectBy]:

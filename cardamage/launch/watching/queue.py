@@ -4,6 +4,7 @@ Nothing here fails because SLURM or its accounting is down: a :class:`Queue` the
 says why. Signals and cancellations do fail, in one line.
 """
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,10 @@ from cardamage.errors import CardamageError, RunError
 from cardamage.launch.watching.client import ask, gist
 
 _PING_S, _QUEUE_S, _ACCOUNTING_S = 10.0, 20.0, 5.0
-_FIELDS = ("JobArrayID", "JobID", "State", "Reason", "NodeList", "RestartCnt", "StartTime")
+_FIELDS = (
+    *("JobArrayID", "JobID", "State", "Reason", "NodeList", "RestartCnt", "StartTime"),
+    *("Partition", "Comment"),
+)
 _QUEUED = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 _RUNNING = ("RUNNING", "CONFIGURING", "SIGNALING", "STAGE_OUT", "RESIZING", "SUSPENDED", "STOPPED")
 AFTER_ANOTHER = "Dependency"
@@ -27,6 +31,8 @@ class JobState:
     Attributes:
         reason: why it waits; empty when it does not.
         starts: when it is expected to start, ISO 8601 in UTC, if it waits and anybody knows.
+        partition: the one it was given; while it waits, all that may be.
+        comment: what it was submitted with; None where nobody says.
     """
 
     state: str
@@ -34,6 +40,8 @@ class JobState:
     nodes: str = ""
     restarts: int = 0
     starts: str | None = None
+    partition: str = ""
+    comment: str | None = None
 
     @property
     def is_queued(self) -> bool:
@@ -65,19 +73,32 @@ class JobState:
 class Queue:
     """What SLURM knew of the jobs it was ``asked`` about, by id, or why it did not answer.
 
-    An element of an array is ``123_4``.
+    An element of an array is ``123_4``. ``cluster`` is the one that answered. A job whose comment
+    lacks ``comment`` is another's: ids begin again where a cluster was set up anew.
     """
 
     jobs: Mapping[str, JobState] = field(default_factory=dict)
     problem: str | None = None
     asked: frozenset[str] = frozenset()
+    cluster: str | None = None
+    comment: str = ""
+
+    def of(self, cluster: str | None, comment: str) -> "Queue":
+        """The same as to a submission to ``cluster`` under ``comment``: ids alone prove nothing."""
+        if self.problem is None and cluster and self.cluster and cluster != self.cluster:
+            problem = f"its jobs are on the cluster {cluster}, and this one is {self.cluster}"
+            return Queue(problem=problem, asked=self.asked)
+        return replace(self, comment=comment)
 
     def find(self, job: str) -> JobState | None:
         """A job's state; of a whole array that of the element that has the most to do yet."""
         if found := self.jobs.get(job):
-            return found
+            return found if self._is_ours(found) else None
         elements = [state for id_, state in self.jobs.items() if id_.startswith(f"{job}_")]
-        return min(elements, key=_standing, default=None)
+        return min(filter(self._is_ours, elements), key=_standing, default=None)
+
+    def _is_ours(self, state: JobState) -> bool:
+        return state.comment is None or self.comment in state.comment
 
     def first(self, jobs: Sequence[str]) -> tuple[str, JobState | None]:
         """Of the jobs that share some work, that which ends it last, the one to look at now."""
@@ -103,7 +124,31 @@ def ask_queue(jobs: Iterable[str]) -> Queue:
     if found.returncode != 0 and "Invalid job id" not in found.stderr:
         problem = f"squeue failed: {gist(found.stderr)}"
         return Queue(problem=problem, asked=frozenset(wanted))
-    return Queue(parse_queue(found.stdout), asked=frozenset(wanted))
+    return Queue(parse_queue(found.stdout), asked=frozenset(wanted), cluster=cluster_name())
+
+
+def cluster_name() -> str | None:
+    """What the cluster calls itself; None where nobody says."""
+    try:
+        shown = ask("scontrol", "show", "config", timeout_s=_PING_S).stdout
+    except CardamageError:
+        return None
+    found = re.search(r"^ClusterName\s*=\s*(\S+)", shown, re.MULTILINE)
+    return found[1] if found else None
+
+
+def commented(comment: str) -> list[str]:
+    """The jobs that wait or run under a comment; of an array every element.
+
+    Raises:
+        CardamageError: SLURM does not answer.
+    """
+    ping()
+    found = ask(
+        "squeue", "--noheader", "--array", "--Format=JobArrayID:|,Comment:|", timeout_s=_QUEUE_S
+    )
+    lines = (line.split("|", 1) for line in found.stdout.splitlines())
+    return [line[0] for line in lines if comment in line[-1]]
 
 
 def ask_accounting(queue: Queue, jobs: Iterable[str]) -> Queue:
@@ -148,10 +193,10 @@ def parse_queue(text: str) -> dict[str, JobState]:
     """The jobs of what ``squeue`` printed; an element of an array also by its own job id."""
     found: dict[str, JobState] = {}
     for line in text.splitlines():
-        values = line.split("|")
+        values = line.split("|", len(_FIELDS) - 1)
         if len(values) < len(_FIELDS):
             continue
-        job, number, state, reason, nodes, restarts, starts = values[: len(_FIELDS)]
+        job, number, state, reason, nodes, restarts, starts, partition, comment = values
         waits = state in _QUEUED
         of_job = JobState(
             state,
@@ -159,6 +204,8 @@ def parse_queue(text: str) -> dict[str, JobState]:
             nodes,
             int(restarts) if restarts.isdecimal() else 0,
             _in_utc(starts) if waits else None,
+            partition,
+            comment.removesuffix("|").replace("(null)", ""),
         )
         found[job] = of_job
         # A waiting array has no ids of its own yet: there the number is the array's.

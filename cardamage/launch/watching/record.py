@@ -5,13 +5,15 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cardamage.errors import RunError
 from cardamage.launch.watching.queue import Queue, ask_queue
 from cardamage.runs.paths import STAGES, RunPaths
-from cardamage.runs.stages import is_lost, now, read_stage
+from cardamage.runs.stages import cancel_waiting, is_lost, now, read_stage
 from cardamage.system.files import naming, write_json
 from cardamage.system.locks import hold
 from cardamage.system.processes import birth, is_alive, with_environment
@@ -32,6 +34,11 @@ class LaunchRecord:
         ended: when the launcher was done with the run; None before, and when it was killed.
         jobs: the SLURM job of each stage, in order; an element of an array is ``123_4``. What
             shares the work of a stage is ``test.3``.
+        slurm_cluster, comment: what SLURM calls the cluster, and what all jobs of this submission
+            carry as their comment: by its id alone a job may be another's.
+        submission: the file that has the jobs of all its runs from the moment that all of them are
+            queued until each run's record has its own.
+        in_turn: the stages whose job does other runs as well, one after another.
     """
 
     backend: str
@@ -46,6 +53,10 @@ class LaunchRecord:
     started: str
     ended: str | None = None
     jobs: dict[str, str] = field(default_factory=dict)
+    in_turn: list[str] = field(default_factory=list)
+    slurm_cluster: str | None = None
+    comment: str = ""
+    submission: str | None = None
 
     @property
     def where(self) -> str:
@@ -85,12 +96,34 @@ def read_launch(run: RunPaths) -> LaunchRecord | None:
         return None
     except (IsADirectoryError, ValueError, TypeError):
         raise RunError(f"{run.launch} is damaged; delete it") from None
+    if launch.submission and not launch.ended:
+        launch = _as_submitted(run, launch, Path(launch.submission))
     jobs = launch.jobs
     if jobs and run.resubmitted.is_file():
         for line in run.resubmitted.read_text(encoding="utf-8").splitlines():
             old, _, new = line.partition(" ")
             jobs = {stage: new if job == old else job for stage, job in jobs.items()}
     return replace(launch, jobs=jobs)
+
+
+def _as_submitted(run: RunPaths, launch: LaunchRecord, submission: Path) -> LaunchRecord:
+    """A launch whose launcher was killed when all its jobs were queued, but not all noted."""
+    with suppress(OSError, ValueError, StopIteration):
+        submitted = json.loads(submission.read_text(encoding="utf-8"))
+        here = run.root.resolve()
+        jobs = next(of_run for root, of_run in submitted.items() if Path(root).resolve() == here)
+        moment = datetime.fromtimestamp(submission.stat().st_mtime, UTC)
+        return replace(launch, jobs=jobs, ended=moment.isoformat(timespec="seconds"))
+    return launch
+
+
+def was_cut_off(launch: LaunchRecord | None) -> bool:
+    """Whether a submission to SLURM was ended before all of it was queued, as far as one can tell.
+
+    Its jobs, if there are any, find that out and end.
+    """
+    is_over = launch is not None and not launch.ended and not is_here(launch)
+    return is_over and launch is not None and bool(launch.comment) and not is_elsewhere(launch)
 
 
 def is_here(launch: LaunchRecord | None) -> bool:
@@ -157,6 +190,7 @@ def _check_jobs(run: RunPaths, launch: LaunchRecord, queue: Queue | None) -> Non
     jobs = unfinished_jobs(run)
     if queue is None or not queue.asked.issuperset(jobs):
         queue = ask_queue(jobs)
+    queue = queue.of(launch.slurm_cluster, launch.comment)
     for job, stage in jobs.items():
         state = queue.find(job)
         if state and state.is_there:
@@ -187,6 +221,15 @@ def claim(run: RunPaths, launch: LaunchRecord, queue: Queue | None = None) -> No
         run.cancel_request.unlink(missing_ok=True)
         # Should the machine crash now, there is no launcher either; and of 200 runs it is a second.
         write_json(run.launch, asdict(launch), flushed=False, makes_folder=False)
+
+
+def give_up(run: RunPaths, launch: LaunchRecord) -> None:
+    """End a submission that was cut off, unless the run has another by now."""
+    with hold(run.lock("launch"), f"{run.root} is being launched", "wait for it", wait=True):
+        now_there = read_launch(run)
+        if now_there and now_there.tag == launch.tag and not now_there.ended:
+            cancel_waiting(run, list(launch.stages))
+            release(run, launch)
 
 
 def release(run: RunPaths, launch: LaunchRecord) -> None:

@@ -51,7 +51,7 @@ def after(run: str, checkpoint: object = "last", **more: Any) -> dict[str, Any]:
 
 
 def names(plan: Plan) -> list[str]:
-    return [each.experiment.name for each in plan.plans]
+    return [each.experiment.name.removeprefix("study-") for each in plan.plans]
 
 
 def trained(name: str, **parts: Any) -> RunPaths:
@@ -68,41 +68,44 @@ def trained(name: str, **parts: Any) -> RunPaths:
 def test_a_run_comes_after_the_one_it_continues(folder: Path):
     plan = study(a={}, b=after("c"), c=after("d"), d={"seed": 1}, e=after("a"))
     assert names(plan) == ["a", "d", "c", "b", "e"]
-    assert [each.experiment.name for each in plan.studies[0].plans] == ["a", "b", "c", "d", "e"]
-    b = next(each for each in plan.plans if each.experiment.name == "b")
-    assert plan.needs(b, "train") == ((b.run, "pack"), (RunPaths(Path("runs/c")), "train"))
+    assert list(plan.studies[0].record.runs) == [f"study-{key}" for key in "abcde"]
+    b = next(each for each in plan.plans if each.experiment.name == "study-b")
+    assert plan.needs(b, "train") == ((b.run, "pack"), (RunPaths(Path("runs/study-c")), "train"))
     assert plan.needs(b, "test") == ((b.run, "train"),)
     check_continued(plan, may_wait=False)
-    assert "b begins with the last checkpoint of c: its train waits for that of c" in outline(plan)
+    line = "begins with the last checkpoint of study-c: its train waits for that of study-c"
+    assert f"study-b {line}" in outline(plan)
 
 
 def test_a_path_may_lead_to_a_run_of_the_same_submission(folder: Path):
-    plan = study(a=after("./runs/b", 2), b={"seed": 1})
+    plan = study(a=after("./runs/study-b", 2), b={"seed": 1})
     assert names(plan) == ["b", "a"]
-    assert "a begins with the checkpoint of epoch 2 of ./runs/b: its train" in "\n".join(
+    assert "a begins with the checkpoint of epoch 2 of ./runs/study-b: its train" in "\n".join(
         outline(plan)
     )
 
 
 def test_circles_are_refused(folder: Path):
-    with pytest.raises(ConfigError, match=r"a continues b continues c continues a, so none can be"):
+    with pytest.raises(
+        ConfigError, match=r"-a continues study-b continues study-c continues study-a, so "
+    ):
         study(a=after("b"), b=after("c"), c=after("a"))
-    with pytest.raises(ConfigError, match="d continues d, so none can be first"):
-        study(d=after("runs/d"))
+    with pytest.raises(ConfigError, match="d continues study-d, so none can be first"):
+        study(d=after("runs/study-d"))
 
 
 @pytest.mark.parametrize(
     ("experiments", "error"),
     [
-        ({"a": after("gone")}, r"runs/a continues runs/gone, which is no run directory"),
-        ({"a": {}, "b": after("a", 3)}, "3 lies behind the last epoch of runs/a, which is 2"),
+        ({"a": after("gone")}, r"runs/study-a continues runs/gone, which is no run directory"),
+        ({"a": {}, "b": after("a", 3)}, "3 lies behind the last epoch of runs/study-a, which"),
         (
             {"a": {}, "b": after("a", model={"name": "unet"})},
-            "b continues runs/a, whose model is segnet2, not unet",
+            "b continues runs/study-a, whose model is segnet2, not unet",
         ),
         (
             {"a": {}, "b": after("a", **{"data.classes": ["dent"]})},
-            "b continues runs/a, whose classes are scratch, not dent",
+            "b continues runs/study-a, whose classes are scratch, not dent",
         ),
     ],
 )
@@ -116,7 +119,7 @@ def test_a_finished_run_is_not_waited_for(folder: Path):
     plan = study(b=after("a"))
     check_continued(plan, may_wait=False)
     assert plan.continues == {}
-    assert list(outline(plan)) == ["b begins with the last checkpoint of a"]
+    assert list(outline(plan)) == ["study-b begins with the last checkpoint of a"]
 
 
 def test_a_run_that_has_begun_needs_the_other_no_more(folder: Path):
@@ -142,7 +145,9 @@ def queued(plan: Plan, **options: Any) -> Submission:
 def waits(submission: Submission) -> dict[str, str]:
     """What each training waits for, by the names of its runs."""
     return {
-        "+".join(work.run.name for work in job.works): ", ".join(map(str, job.after))
+        "+".join(work.run.name.removeprefix("study-") for work in job.works): ", ".join(
+            map(str, job.after)
+        )
         for job in submission.jobs
         if job.stage == "train"
     }
@@ -205,7 +210,7 @@ def busy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> RunPaths:
     (folder / "bin").mkdir()
     monkeypatch.setenv("PATH", str(folder / "bin"), prepend=":")
     says(folder, "scontrol", "echo 'Slurmctld(primary) at head is UP'")
-    says(folder, "squeue", "echo '12_3|15|RUNNING|None|n0|0|2026-11-22T15:50:26|'")
+    says(folder, "squeue", "echo '12_3|15|RUNNING|None|n0|0|2026-11-22T15:50:26|main||'")
     return run
 
 
@@ -252,9 +257,9 @@ def test_here_a_run_whose_source_fails_fails_with_it(toy):
     (toy.folder / "pair.yaml").write_text(yaml.safe_dump(content))
     result = toy("launch/submit.py", "pair.yaml")
     assert result.returncode == 1, result.stderr
-    state = json.loads((toy.folder / "runs/late/stages/train.json").read_text())
+    state = json.loads((toy.folder / "runs/pair-late/stages/train.json").read_text())
     assert (state["state"], state["exit_status"]) == ("failed", 2)
     assert (
-        "continues the last checkpoint of runs/early, whose stage train is failed"
+        "continues the last checkpoint of runs/pair-early, whose stage train is failed"
         in (state["error"])
     )

@@ -164,11 +164,15 @@ def test_a_sweep_packs_once_and_ends_in_a_comparison(folder: Path):
 def test_only_runs_that_pack_alike_share(folder: Path):
     plan = planned("study.yaml", "fake.yaml")
     plain, _, again, alone = (each.run for each in plan.plans)
-    assert [run.root.name for run in (plain, again, alone)] == ["plain", "again", "fake"]
+    assert [run.root.name for run in (plain, again, alone)] == [
+        "study-plain",
+        "study-again",
+        "fake",
+    ]
     assert plan.packed_by == {again: plain, alone: plain}
     (study,) = plan.studies
-    assert study.record.runs == ("plain", "small", "again")
-    assert study.record.compare == (Comparison("pair", ("plain", "small")),)
+    assert study.record.runs == ("study-plain", "study-small", "study-again")
+    assert study.record.compare == (Comparison("pair", ("study-plain", "study-small")),)
     assert study.record.source == str(folder / "study.yaml")
 
 
@@ -294,12 +298,14 @@ def test_a_study_can_be_submitted_again_by_its_folder(folder: Path):
     plan = planned("study.yaml")
     finish(plan)
     (folder / "study.yaml").unlink()
-    write_stage(RunPaths(Path("runs/small")), StageRecord("report", "failed"))
+    write_stage(RunPaths(Path("runs/study-small")), StageRecord("report", "failed"))
     again = planned("runs/study")
-    assert stages_of(again) == {"small": ["report"]}
+    assert stages_of(again) == {"study-small": ["report"]}
     assert again.studies[0].record == plan.studies[0].record
-    shutil.rmtree("runs/again")
-    with pytest.raises(RunError, match=r"runs/again, a run of runs/study, is gone; submit .*study"):
+    shutil.rmtree("runs/study-again")
+    with pytest.raises(
+        RunError, match=r"runs/study-again, a run of runs/study, is gone; submit .*study"
+    ):
         planned("runs/study")
 
 

@@ -8,6 +8,7 @@ from cardamage.errors import ConfigError
 from cardamage.launch.planning.profiles import (
     COLLECTIVES_END_AFTER_MINUTES,
     SlurmProfile,
+    SlurmStage,
     load_profile,
 )
 from cardamage.training import distributed
@@ -23,6 +24,23 @@ def test_the_watchdog_has_to_be_quicker_than_the_collectives(tmp_path: Path):
         loaded = load_profile(str(path))
         assert isinstance(loaded, SlurmProfile)
         assert loaded.watchdog_minutes == minutes
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus"),
+    [
+        ({}, 0),
+        ({"gpus_per_node": 2}, 2),
+        ({"gpus_per_node": "a100:4"}, 4),
+        ({"extra": {"gres": "gpu:a100:2"}}, 2),
+        ({"extra": {"gres": "scratch:50,gpu"}}, 1),
+        ({"extra": {"gres": "scratch:50"}}, 0),
+        ({"nodes": 2, "extra": {"gpus": "h100:8"}}, 4),
+    ],
+)
+def test_gpus_are_counted_however_they_are_asked_for(asked: dict[str, object], gpus: int):
+    stage = SlurmStage.model_validate(asked)
+    assert (stage.gpus, stage.tasks) == (gpus, max(1, gpus))
 
 
 def test_the_limit_is_the_one_that_training_sets():

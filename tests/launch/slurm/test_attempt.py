@@ -1,14 +1,16 @@
 """How attempts are counted and judged, on run directories as stages and srun leave them."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from cardamage.config import loading
 from cardamage.errors import ExitStatus, RunError
-from cardamage.launch.slurm.attempt import NOTHING_TO_DO, begin, end, progress, read_starts
+from cardamage.launch.slurm.attempt import HAS_ENDED, NOTHING_TO_DO, begin, end, progress
+from cardamage.launch.slurm.starts import read_starts
+from cardamage.launch.watching.record import new_launch, read_launch
 from cardamage.runs.paths import RunPaths
 from cardamage.runs.stages import StageRecord, read_stage
 from cardamage.system.files import write_json
@@ -227,3 +229,31 @@ def test_a_stage_that_is_done_is_not_started_again(run: RunPaths):
     run.metrics.touch()
     assert begin(run, "train", LIMIT) == NOTHING_TO_DO
     assert len(read_starts(run, "train")) == 1
+
+
+def launched(run: RunPaths, **parts: object) -> None:
+    launch = asdict(new_launch("slurm", "big", [], {"train": ["sbatch", "train.sbatch"]}))
+    write_json(run.launch, {**launch, "comment": "cardamage-1", **parts})
+
+
+def test_no_job_of_a_submission_that_was_cut_off_begins(run: RunPaths):
+    launched(run, pid=2**22 + 1, born=None)
+    assert begin(run, "train", LIMIT) == ExitStatus.FAILED
+    assert states(run) == ["cancelled", "waiting", "waiting"]
+    assert read_starts(run, "train") == []
+    launch = read_launch(run)
+    assert launch is not None
+    assert launch.ended  # it can be submitted again from any machine
+
+
+def test_a_submission_counts_as_soon_as_all_of_it_is_queued(run: RunPaths, tmp_path: Path):
+    submission = tmp_path / "all.json"
+    write_json(submission, {str(run.root): {"train": "12"}, "/elsewhere": {"train": "13"}})
+    launched(run, pid=2**22 + 1, born=None, submission=str(submission))
+    assert begin(run, "train", LIMIT) == ExitStatus.DONE
+
+
+def test_a_run_in_turn_that_has_ended_is_not_begun_again(run: RunPaths):
+    write_stage(run, StageRecord("train", "failed"))
+    assert begin(run, "train", LIMIT, in_turn=True) == HAS_ENDED
+    assert begin(run, "train", LIMIT) == ExitStatus.DONE

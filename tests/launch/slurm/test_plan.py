@@ -10,6 +10,7 @@ from cardamage.errors import ConfigError
 from cardamage.launch.planning.plan import STAGES, make_plan
 from cardamage.launch.planning.profiles import SlurmProfile
 from cardamage.launch.slurm.batch_job import BatchJob, by_run
+from cardamage.launch.slurm.limits import Limit, Limits
 from cardamage.launch.slurm.plan import Submission, plan_submission
 from cardamage.launch.slurm.site import Partition, Site, check_partition
 from cardamage.runs.paths import RunPaths
@@ -32,11 +33,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def submission(
-    *configs: str, max_array_size: int = 1001, max_running: int | None = None, **stages: object
+    *configs: str,
+    max_array_size: int = 1001,
+    max_running: int | None = None,
+    limits: Limits | None = None,
+    **stages: object,
 ) -> Submission:
     plan = make_plan([Path(name) for name in configs], [], Path("runs"), STAGES)
     profile = SlurmProfile.model_validate({"backend": "slurm", **stages})
-    site = Site({}, max_array_size)
+    site = Site({}, max_array_size, limits or Limits())
     return plan_submission(plan, profile, "big", site, max_running=max_running)
 
 
@@ -68,7 +73,7 @@ def test_a_run_is_four_jobs_one_after_another(folder: Path):
         "pack(cars)",
         "train(cars) afterok pack",
         "test(cars) afterok train",
-        "report(cars) afterok test",
+        "report(cars) afterany test",
     ]
     root = folder / "runs" / "cars"
     assert found[1].script == root / "slurm" / "train.sbatch"
@@ -94,7 +99,7 @@ def test_checkpoints_may_be_tested_in_parts(folder: Path):
     assert [in_words(job) for job in found][2:] == [
         "test-parts(cars) afterok train",
         "test(cars) afterany test-parts",
-        "report(cars) afterok test",
+        "report(cars) afterany test",
     ]
     ids = numbers(found)
     assert ids[folder / "runs" / "cars"] == {
@@ -117,7 +122,7 @@ def test_runs_of_a_sweep_share_packing_and_are_arrays_that_fit_the_site(folder: 
         f"report-part0({a}+{b}) aftercorr test-part0",
         f"train-part1({c}) afterok pack",
         f"test-part1({c}) afterok train-part1",
-        f"report-part1({c}) afterok test-part1",
+        f"report-part1({c}) afterany test-part1",
         "compare-many(many) afterany test-part0 afterany test-part1",
     ]
     ids = numbers(found)
@@ -159,6 +164,37 @@ def test_the_limit_holds_over_groups_that_pack_differently(folder: Path):
         ["afterok pack-1"],
         ["afterok pack-2", "afterany report-0"],
     ]
+
+
+def limited(most: int, used: int = 0) -> Limits:
+    return Limits(accounts={"lab": (Limit("MaxSubmitJobs", most, used),)}, default_account="lab")
+
+
+def test_a_limit_on_submitted_jobs_has_runs_take_turns(folder: Path):
+    name = sweep(folder, seed=list(range(200)))
+    jobs = submission(name, limits=limited(20)).jobs
+    assert sum(job.elements for job in jobs) == 20
+    train = next(job for job in jobs if job.stage == "train")
+    assert (train.elements, train.in_turn) == (6, 34)
+    assert sorted(work.run.name for work in train.works) == sorted(
+        {work.run.name for work in train.works}
+    )
+    place = by_run(jobs)
+    first, seventh = train.works[0].run, train.works[6].run
+    assert place[first] == place[seventh]
+    assert train.links().keys() == {train.folder / f"logs-{index}" for index in range(6)}
+    # With all in one job there is no array, and each stage waits for the one before.
+    jobs = submission(name, limits=limited(8, used=3)).jobs
+    assert [job.elements for job in jobs] == [1] * 5
+    assert str(jobs[2].after[0]) == "afterok train"
+    with pytest.raises(ConfigError, match="needs at least 5 more, and 4 may be submitted"):
+        submission(name, limits=limited(20, used=16))
+
+
+def test_a_profile_may_have_runs_take_turns(folder: Path):
+    name = sweep(folder, seed=list(range(5)))
+    jobs = {job.stage: job for job in submission(name, runs_per_job=2).jobs[:-1]}
+    assert [jobs[stage].elements for stage in STAGES] == [1, 3, 3, 3]
 
 
 def test_two_hundred_runs_are_five_calls(folder: Path):

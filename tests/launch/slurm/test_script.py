@@ -39,7 +39,7 @@ def options(text: str) -> dict[str, str]:
 
 def run_body(text: str, folder: Path, then: str, **env: str) -> str:
     """What bash prints that runs the values and functions of a script, and then some lines."""
-    body, found, _ = text.partition("\nattempt begin\n")
+    body, found, _ = text.partition("\ntrap at_usr2 USR2\n")
     assert found
     environment = {"PATH": f"{folder}:/usr/bin:/bin", "SLURM_JOB_ID": "7", **env}
     result = subprocess.run(
@@ -139,6 +139,36 @@ def test_elements_of_an_array_find_their_runs_and_logs(tmp_path: Path):
         tmp_path / "100% all" / "logs-0": runs[0] / "logs",
         tmp_path / "100% all" / "logs-1": runs[1] / "logs",
     }
+
+
+def test_an_element_takes_its_runs_in_turn_whatever_becomes_of_one(tmp_path: Path):
+    runs = [tmp_path / name for name in "abcde"]
+    for run in runs:
+        (run / "logs").mkdir(parents=True)
+    text = render(job(*runs, in_turn=3), profile())
+    assert options(text)["array"] == "0-1%2"
+    shell = {  # "attempt begin" and "end" by a python of our own: c fails, e is to start again
+        "srun": "exit 0",
+        "squeue": "echo RUNNING",
+        "scontrol": 'echo "$@" >> told',
+        "sleep": "exit 0",
+        "python": f"""for word; do last=$before; before=$word; done
+run=${{last##*/}}; echo "$run $*" >> '{tmp_path}/asked'
+case "$*" in *" begin "*) exit 0 ;; esac
+case $run in c) exit 1 ;; e) exit 75 ;; esac""",
+    }
+    for name, line in shell.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\ncd '{tmp_path}'\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    text = text.replace(sys.executable, str(tmp_path / "python"))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "8"}
+    environment |= {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0"}
+    ended = subprocess.run(["bash", "-c", text], env=environment, check=False)
+    assert ended.returncode == 75
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert [line.partition(" ")[0] for line in asked] == ["a", "a", "c", "c", "e", "e"]
+    assert all("--in-turn" in line for line in asked)
+    assert (tmp_path / "told").read_text() == "requeue 7_0\n"
 
 
 def test_so_many_of_an_array_run_at_once(tmp_path: Path):
@@ -281,6 +311,8 @@ def test_what_waits_for_a_job_waits_for_the_one_that_takes_its_place(
     for root in roots:
         (root / "slurm").mkdir(parents=True)
     works = (Work(roots[0], "pack", ("pack",), (roots[1],)),)
+    if element:
+        works = (Work(tmp_path / "first", "pack", ("pack",)), *works)
     text = render(replace(job(roots[0], stage="pack"), works=works), profile())
     shell = {
         "squeue": f"cat <<'END'\n{queue}END",

@@ -20,13 +20,13 @@ from tests.helpers.fake_runs import FakeRun
 from tests.helpers.markers import write_stage
 
 SQUEUE = """\
-69_1|69|PENDING|JobArrayTaskLimit||0|N/A|
-69_2|69|PENDING|JobArrayTaskLimit||0|N/A|
-70|70|PENDING|Dependency||0|N/A|
-75|75|PENDING|BeginTime||1|2026-11-22T15:52:26|
-68|68|RUNNING|None|n0|0|2026-11-22T15:50:26|
-69_0|72|RUNNING|None|n[0-1]|0|2026-11-22T15:50:26|
-66|66|COMPLETED|None|n0|0|2026-11-22T15:40:01|
+69_1|69|PENDING|JobArrayTaskLimit||0|N/A|main||
+69_2|69|PENDING|JobArrayTaskLimit||0|N/A|main||
+70|70|PENDING|Dependency||0|N/A|main,long|(null)|
+75|75|PENDING|BeginTime||1|2026-11-22T15:52:26|main||
+68|68|RUNNING|None|n0|0|2026-11-22T15:50:26|main|a|b|
+69_0|72|RUNNING|None|n[0-1]|0|2026-11-22T15:50:26|main||
+66|66|COMPLETED|None|n0|0|2026-11-22T15:40:01|main||
 """
 
 SACCT = """\
@@ -41,9 +41,13 @@ SACCT = """\
 def test_squeue(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TZ", "UTC")
     found = parse_queue(SQUEUE)
-    assert found["70"] == JobState("PENDING", "Dependency")
-    assert found["68"] == JobState("RUNNING", nodes="n0")
-    assert found["69_0"] == found["72"] == JobState("RUNNING", nodes="n[0-1]")
+    assert found["70"] == JobState("PENDING", "Dependency", partition="main,long", comment="")
+    assert found["68"] == JobState("RUNNING", nodes="n0", partition="main", comment="a|b")
+    assert (
+        found["69_0"]
+        == found["72"]
+        == JobState("RUNNING", nodes="n[0-1]", partition="main", comment="")
+    )
     assert found["75"].restarts == 1
     assert found["75"].starts.endswith("+00:00")
     assert found["70"].is_queued
@@ -60,6 +64,16 @@ def test_squeue_of_nothing_or_noise():
 def test_sacct_tells_only_what_has_ended():
     found = {job: state.state for job, state in parse_accounting(SACCT).items()}
     assert found == {"66": "COMPLETED", "65": "CANCELLED", "69_0": "NODE_FAIL"}
+
+
+def test_a_job_of_the_same_id_is_not_ours_under_another_comment_or_on_another_cluster():
+    queue = Queue(parse_queue(SQUEUE), cluster="big")
+    assert queue.of("big", "a|b").find("68").is_running
+    assert queue.of(None, "cardamage-1").find("68") is None
+    assert queue.of("big", "cardamage-1").find("69") is None
+    other = queue.of("small", "a|b")
+    assert other.problem == "its jobs are on the cluster small, and this one is big"
+    assert other.find("68") is None
 
 
 def test_an_array_stands_as_the_element_with_most_to_do():

@@ -1,0 +1,42 @@
+"""The starts of a stage on SLURM, as its batch scripts note them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from cardamage.runs.paths import RunPaths
+from cardamage.system.files import write_json
+
+
+@dataclass(frozen=True)
+class Start:
+    """A start of a stage: the SLURM job, its nodes as SLURM abbreviates them, and when.
+
+    ``progress`` is what there was of the work, ``attempts`` how often the stage had begun by its
+    marker, ``log_start`` where the output begins in the log, in bytes, and ``failed_node`` the node
+    that killed the stage, when one did. ``is_own_failure``: it ended by its own fault. One that
+    SLURM ended is no failure, and neither is one whose end nobody saw: this script outlives its
+    stage, unless SLURM ends both.
+    """
+
+    job: str
+    nodes: str
+    progress: list[int]
+    time: str
+    attempts: int
+    log_start: int
+    failed_node: str | None = None
+    is_own_failure: bool = False
+
+
+def read_starts(run: RunPaths, stage: str) -> list[Start]:
+    """The starts of a stage so far; none when the record is missing or damaged."""
+    try:
+        return [Start(**start) for start in json.loads(run.starts(stage).read_text())]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def write_starts(run: RunPaths, stage: str, starts: Sequence[Start]) -> None:
+    """Note the starts of a stage."""
+    write_json(run.starts(stage), [asdict(each) for each in starts])
