@@ -10,6 +10,7 @@ from cardamage.config.experiment import Experiment
 from cardamage.runs.checkpoints import kept_epochs
 from cardamage.runs.directory import as_tested
 from cardamage.runs.paths import STAGES, RunPaths, ShardPaths
+from cardamage.runs.rung import last_epoch
 from cardamage.runs.stages import StageRecord, read_stage
 from cardamage.runs.tables import read_table
 from cardamage.system.files import sha256_of
@@ -27,7 +28,7 @@ def missing_stages(run: RunPaths, experiment: Experiment) -> tuple[str, ...]:
     pack, trained, tested, reported = (read_stage(run, stage) for stage in STAGES)
     is_trained = (
         trained.state == "done"
-        and trained.output.get("epochs", 0) >= experiment.train.epochs
+        and trained.output.get("epochs", 0) >= last_epoch(run, experiment)
         and run.metrics.is_file()
         and bool(checkpoints)
         and not (run.states() and max(checkpoints) < saved_progress(run)[0])

@@ -53,6 +53,8 @@ class RunPaths:
     """The checkpoint of another run that training began with; absent where it was none."""
     pretrained = _Under("pretrained.json")
     """The pretrained weights that training began with; absent where there were none."""
+    rung = _Under("rung.json")
+    """The epoch at which a search stops the run; absent where it is trained to its end."""
     metrics = _Under("metrics.csv")
     """One row per epoch."""
     events = _Under("events.jsonl")
