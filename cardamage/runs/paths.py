@@ -139,6 +139,10 @@ class StudyPaths(RunPaths):
 
     record = _Under("study.json")
     """The names of its runs and what is compared; no run has such a file."""
+    search = _Under("search.json")
+    """What a search was asked for and has decided."""
+    journal = _Under("optuna.journal")
+    """The trials of a search as Optuna's storage, made again after every decision."""
 
     def comparison(self, name: str) -> Path:
         """The folder of a report that compares some of the runs."""
