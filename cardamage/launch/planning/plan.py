@@ -66,6 +66,11 @@ class StudyPlan:
             words = f"round {present.number} of {of}: {trials} to epoch {present.last_epoch}"
             return f"{self.record.name}: {words}; to do: {listed(missing) or 'the choice'}"
         runs = len(self.plans)
+        if self.search:
+            page = read_stage(self.study, "report").output.get("page", "nothing is missing")
+            trials = counted(len(self.record.runs), "trial")
+            end = "its comparison is missing" if self.comparison else page
+            return f"{self.record.name}: the search of {trials} is over; {end}"
         if len(missing) == runs:
             return f"{self.record.name}: {runs} runs"
         if missing:
