@@ -144,6 +144,10 @@ class StudyPaths(RunPaths):
     journal = _Under("optuna.journal")
     """The trials of a search as Optuna's storage, made again after every decision."""
 
+    def slot(self, number: int, place: int) -> Path:
+        """The link, set when it is decided, to the run at a place of a round of a search."""
+        return self.root / "rounds" / str(number) / str(place)
+
     def comparison(self, name: str) -> Path:
         """The folder of a report that compares some of the runs."""
         return self.report / name

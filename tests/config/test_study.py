@@ -262,8 +262,8 @@ def test_schema_describes_every_field():
         "#/$defs/SweepFile",
         "#/$defs/StudyFile",
     ]
-    for name, section in schema["$defs"].items():
-        section = section.get("anyOf", [section])[0]  # a range or a list
+    for name, found in schema["$defs"].items():
+        section = found.get("anyOf", [found])[0]  # a range or a list
         assert section["additionalProperties"] is False
         for key, field in section["properties"].items():
             assert "\n" not in (field.get("description") or "a reference"), f"{name}.{key}"

@@ -365,6 +365,8 @@ def _plan_search(
     found: _FoundSearch, stages: Sequence[str], given_up: Collection[RunPaths]
 ) -> StudyPlan:
     """The runs of the present round, which train up to its rung, and those that end in a report."""
+    if set(stages) != set(STAGES):
+        raise ConfigError(f"--stages {','.join(stages)}: a search runs all stages; leave it out")
     folder, record, members, search = found
     finalists = [trial_run(folder, trial) for trial in search.finalists()]
     plans = []
@@ -377,7 +379,7 @@ def _plan_search(
     ended = [plan for plan in plans if plan.run in finalists and plan.run not in given_up]
     is_to_do = search.goes_on() or any(p.stages for p in plans)
     comparison = None
-    if "report" in stages and (is_to_do or not _is_compared(folder, record, ended)):
+    if is_to_do or not _is_compared(folder, record, ended):
         comparison = _comparison(folder, record, plans)
     return StudyPlan(folder, record, tuple(plans), comparison, search)
 

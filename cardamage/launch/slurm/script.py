@@ -26,6 +26,10 @@ from cardamage.launch.watching.client import SUBMIT_S, clean, gist
 from cardamage.system.files import naming
 
 _BODY = Path(__file__).with_name("job.sh")
+_FOLLOWED = (
+    'run=$(readlink -f "$run")',
+    '[ -f "$run/config.yaml" ] || exit 0  # no trial came here',
+)
 
 
 class StageExecutor(submitit.SlurmExecutor):
@@ -147,6 +151,7 @@ def body(job: BatchJob, profile: SlurmProfile) -> str:
         f"code={_quote(job.code)}",
         *_array("others", [_quote(run) for work in job.works for run in work.others]),
         *_choice("run", [_quote(work.run) for work in job.works]),
+        *(_FOLLOWED if job.works[0].is_slot else ()),
         *_choice("stage", [work.stage for work in job.works]),
         f"starts={profile.starts_without_progress}",
         f"watchdog_s={profile.watchdog_minutes * 60:g}",
@@ -197,6 +202,7 @@ def _folders(job: BatchJob) -> list[Path]:
     The runs' parents, since the runs of a submission share code and packing.
     """
     roots = [root for work in job.works for root in (work.run, *work.others)]
+    roots += [work.run.parents[2] for work in job.works if work.is_slot]
     wanted = dict.fromkeys([*(root.parent for root in roots), job.code.resolve(), Path.cwd()])
     return [path for path in wanted if wanted.keys().isdisjoint(path.parents)]
 

@@ -24,6 +24,7 @@ from cardamage.launch.planning.profiles import SlurmProfile
 from cardamage.launch.slurm.batch_job import by_run
 from cardamage.launch.slurm.code_snapshot import share_snapshot, take_snapshot
 from cardamage.launch.slurm.plan import Submission, plan_submission
+from cardamage.launch.slurm.rounds import slot_jobs
 from cardamage.launch.slurm.script import StageExecutor, asked_for, overruled, render
 from cardamage.launch.slurm.site import TIMEOUT_S, Site, ask_site, check_partition
 from cardamage.launch.watching.client import ask, gist
@@ -40,6 +41,7 @@ from cardamage.runs.paths import RunPaths
 from cardamage.runs.provenance import provenance
 from cardamage.runs.stages import cancel_waiting, wait
 from cardamage.runs.study import open_study
+from cardamage.search.decide import open_search
 from cardamage.system.console import log
 
 Jobs = dict[Path, dict[str, str]]
@@ -139,8 +141,7 @@ def queue(submission: Submission, command: Sequence[str], found: dict[str, Any])
         release(run, replace(record, jobs=submitted[run.root]))
 
     try:
-        for study in submission.studies:
-            open_study(study.study, study.record)
+        _open_studies(submission)
         _for_each(take, plans)
         links = {link: logs for job in submission.jobs for link, logs in job.links().items()}
         _for_each(_lead, links.items())
@@ -162,8 +163,17 @@ def queue(submission: Submission, command: Sequence[str], found: dict[str, Any])
         }
         for root, stages in jobs.items()
     }
+    for root, slots in slot_jobs(submission.jobs, ids).items():
+        submitted[root] |= slots
     _for_each(keep, claimed)
     return submitted
+
+
+def _open_studies(submission: Submission) -> None:
+    for study in submission.studies:
+        open_study(study.study, study.record)
+        if study.search:
+            open_search(study.study, study.search)
 
 
 @contextmanager
