@@ -43,7 +43,9 @@ def draw(
     for values, score in zip(earlier, scores, strict=True):
         study.add_trial(_trial(settings, values, {} if score is None else {0: score}, score))
     drawn: list[Values] = []
-    for _ in range(_TRIES):
+    for number in range(_TRIES):
+        if number == _TRIES // 5:  # what was learned leads to what was tried
+            study.sampler = random
         asked = study.ask(space)
         values = {key: _decoded(settings.space[key], v) for key, v in asked.params.items()}
         if values not in earlier and values not in drawn and _is_valid(settings, values):
@@ -53,8 +55,8 @@ def draw(
         else:
             study.tell(asked, state=optuna.trial.TrialState.FAIL)
     raise ConfigError(
-        f"search.trials: {settings.search.trials}: the space holds only "
-        f"{len(earlier) + len(drawn)} that are different and valid; lower trials, or widen space"
+        f"search.trials: {settings.search.trials}: in space only {len(earlier) + len(drawn)} were "
+        f"found that are different and valid; lower trials, or widen space"
     )
 
 
