@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,16 +53,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where both lie, and stay")
     arguments = parser.parse_args()
     work = arguments.work or Path(tempfile.mkdtemp(prefix="search-drill-"))
-    began = time.monotonic()
-    alone = submit(work / "alone")
-    if not (work / "alone" / "time").is_file():
-        alone.wait()
-        (work / "alone" / "time").write_text(str(time.monotonic() - began))
-    seconds = float((work / "alone" / "time").read_text())
-    kills = disturbed(work / "killed", arguments.kills, seconds, Random(arguments.seed))
-    print("| kill | after s | what | round |\n|---:|---:|---|---:|")
-    for number, (moment, what, round_) in enumerate(kills, start=1):
-        print(f"| {number} | {moment:.0f} | {what} | {round_} |")
+    if submit(work / "alone").wait():
+        sys.exit(f"the undisturbed search failed; see {work / 'alone' / 'log'}")
+    total = checkpoints(work / "alone")
+    kills = disturbed(work / "killed", arguments.kills, total, Random(arguments.seed))
+    print("| kill | of | round | epochs trained |\n|---:|---|---:|---:|")
+    for number, (what, round_, epochs) in enumerate(kills, start=1):
+        print(f"| {number} | {what} | {round_} | {epochs} of {total} |")
     left, right = (outcome(work / name / "runs") for name in ("alone", "killed"))
     different = sorted(name for name in {**left, **right} if left.get(name) != right.get(name))
     print(f"{len(left)} files compared, {len(different)} differ: {', '.join(different) or 'none'}")
@@ -79,31 +77,27 @@ def submit(folder: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 
 
-def disturbed(
-    folder: Path, kills: int, seconds: float, random: Random
-) -> list[tuple[float, str, int]]:
-    """Submit a search to its end through kills at random moments: when, what, in which round."""
-    moments = sorted(random.uniform(0.05, 0.9) * seconds for _ in range(kills))
-    done: list[tuple[float, str, int]] = []
-    began, process = time.monotonic(), submit(folder)
+def disturbed(folder: Path, kills: int, total: int, random: Random) -> list[tuple[str, int, int]]:
+    """Submit a search to its end through kills: of what, in which round, after how many epochs.
+
+    Each comes up to ten seconds after a random number of the ``total`` epochs is trained.
+    """
+    moments = sorted(random.uniform(0, total - 1) for _ in range(kills))
+    done: list[tuple[str, int, int]] = []
+    process = submit(folder)
     for number, moment in enumerate(moments):
-        while time.monotonic() - began < moment and process.poll() is None:
-            time.sleep(0.05)
-        if process.poll() is not None:
-            process = submit(folder)
-            time.sleep(random.uniform(1, 5))
+        while process.poll() is None and checkpoints(folder) < moment:
+            time.sleep(0.02)
+        time.sleep(random.uniform(0, 10))
         what = ("the submitting process", "the stage at work", "both")[number % 3]
         stages = children(process.pid)
-        round_ = decided(folder)
+        done.append((what, decided(folder), checkpoints(folder)))
         victims = {"the submitting process": [process.pid], "the stage at work": stages}
         for pid in victims.get(what, [process.pid, *stages]):
             os.kill(pid, signal.SIGKILL)
-        done.append((time.monotonic() - began, what, round_))
         if what != "the stage at work":
             process.wait()
-            while left_at_work(
-                stages
-            ):  # what outlives the launcher ends its stage, and is waited for
+            while left_at_work(stages):  # a stage that outlives its launcher keeps others out
                 time.sleep(0.1)
             process = submit(folder)
     for _ in range(5):
@@ -111,6 +105,11 @@ def disturbed(
             break
         process = submit(folder)
     return done
+
+
+def checkpoints(folder: Path) -> int:
+    """The epochs that all trials together have trained."""
+    return len([*folder.glob("runs/*/checkpoints/epoch-*.safetensors")])
 
 
 def children(pid: int) -> list[int]:
@@ -148,7 +147,7 @@ def outcome(runs: Path) -> dict[str, str]:
     record = json.loads((runs / "found" / "search.json").read_text())
     found["decisions"] = json.dumps([record["rounds"], record["values"]])
     summary = (runs / "found" / "report" / "summary.md").read_text()
-    found["ranking"] = "\n".join(line for line in summary.splitlines() if "| found-" in line[:16])
+    found["ranking"] = "\n".join(re.findall(r"^\| \d+ \| found-.*$", summary, re.MULTILINE))
     return found
 
 
