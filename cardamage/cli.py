@@ -22,6 +22,7 @@ COMMANDS = {
     "status": "a table of runs and their stages",
     "logs": "what a stage printed",
     "cancel": "save and stop what runs",
+    "decide": "the next round of a search; its jobs run this",
     "prune": "list and remove what is no longer needed",
     "pack": "pack a dataset into shards",
     "train": "train here; the same command resumes",

@@ -6,13 +6,14 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rich.columns import Columns
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
@@ -21,6 +22,7 @@ from rich.text import Text
 
 from cardamage.commands.arguments import add_runs
 from cardamage.errors import ConfigError, did_you_mean, plain
+from cardamage.launch.watching.curves import Series, chart, sparkline
 from cardamage.launch.watching.display import duration
 from cardamage.launch.watching.overview import (
     RunOverview,
@@ -35,6 +37,7 @@ from cardamage.runs.lookup import run_names
 from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
 from cardamage.runs.stages import read_stage
 from cardamage.runs.study import StudyRecord, is_study, read_study
+from cardamage.runs.tables import read_table
 from cardamage.runs.usage import usage_words
 
 _STYLES = {
@@ -64,6 +67,7 @@ _WAITS = {
 }
 """SLURM's reasons for letting a job wait, in words."""
 _SORTS = ("name", "state", "best", "epoch", "left")
+_CHART_ROWS = 6
 _EVERY_S = 2.0  # between two looks of --watch
 _FILE_WIDTH = 200  # columns where the output is no terminal, so that nothing is cut
 
@@ -120,12 +124,38 @@ def _watch(
         found, studies = look()
         below = [Text.from_markup(line) for line in _lines_below(found)]
         moment = Text(f"{datetime.now().astimezone():%H:%M:%S}, Ctrl-C ends", style="dim")
-        return Group(_table(found, studies, is_wide=is_wide), *below, moment)
+        width = live.console.width
+        curve = None if len(found) < 2 else 8 if width < 100 else 24
+        table = _table(found, studies, is_wide=is_wide, curve=curve)
+        charts = _charts(found[0], width) if len(found) == 1 else ()
+        return Group(table, *charts, *below, moment)
 
-    with suppress(KeyboardInterrupt), Live(shown(), auto_refresh=False, screen=True) as live:
+    live = Live(auto_refresh=False, screen=True)
+    with suppress(KeyboardInterrupt), live:
+        live.update(shown(), refresh=True)
         while True:
             time.sleep(_EVERY_S)
             live.update(shown(), refresh=True)
+
+
+def _charts(of_run: RunOverview, width: int) -> Iterator[Columns | Text]:
+    """Losses and the score that chooses, over the epochs of one run, side by side."""
+    metrics = of_run.run.metrics
+    rows = read_table(metrics) if metrics.is_file() else []
+    if not rows:
+        return
+    score, half = of_run.best.score if of_run.best else "loss", (width - 2) // 2
+
+    def series(name: str, style: str) -> Series:
+        return [float(row.get(name, "nan")) for row in rows], style
+
+    losses = [series("train_loss", "blue"), series("val_loss", "bold yellow")]
+    titles = [("train_loss (blue), val_loss", losses)]
+    if score != "loss":
+        titles.append((f"val_{score}", [series(f"val_{score}", "bold green")]))
+    drawn = [chart(title, lines, half, _CHART_ROWS) for title, lines in titles]
+    yield Text("")
+    yield Columns([Text("\n").join(lines) for lines in drawn], width=half)
 
 
 def _as_json(of_run: RunOverview) -> dict[str, Any]:
@@ -186,11 +216,19 @@ def _lines_below(overviews: list[RunOverview]) -> list[str]:
     return lines
 
 
-def _table(overviews: list[RunOverview], studies: list[StudyPaths], *, is_wide: bool) -> Table:
-    """One row a run, those of a study under its own line."""
+def _table(
+    overviews: list[RunOverview],
+    studies: list[StudyPaths],
+    *,
+    is_wide: bool,
+    curve: int | None = None,
+) -> Table:
+    """One row a run, those of a study under its own line; with a ``curve`` of so many columns."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     stages = (*STAGES, "epoch", "best", "speed", "left", "job", "where", "cost")
     names = ("run", *(stages if is_wide else ("state", "epoch", "best", "left")))
+    if curve:
+        names = (*names, "curve")
     is_slurm = any(of_run.launcher == "slurm" for of_run in overviews)
     for name in names:
         table.add_column(
@@ -201,7 +239,7 @@ def _table(overviews: list[RunOverview], studies: list[StudyPaths], *, is_wide: 
         )
 
     def add(of_run: RunOverview, indent: str) -> None:
-        cells = _cells(of_run)
+        cells = {**_cells(of_run), "curve": sparkline(of_run.curve, curve or 0)}
         if not is_wide:
             cells["best"] = cells["best"].replace(" (epoch ", " (")
             cells["left"] = cells["left"] or cells["speed"]
@@ -226,7 +264,7 @@ def _study_cells(
     record: StudyRecord, study: StudyPaths, members: list[RunOverview]
 ) -> dict[str, str]:
     """The line of a study: how many of its runs are done, and the time left for all of them."""
-    done = sum(not _to_do(of_run) for of_run in members)
+    done = sum(not _to_do(of_run) or of_run.rung is not None for of_run in members)
     seconds = [of_run.seconds_left for of_run in members if of_run.seconds_left is not None]
     compared = read_stage(study, "report").state == "done"
     epochs = [of_run.epochs for of_run in members]
@@ -290,7 +328,9 @@ def _cells(of_run: RunOverview) -> dict[str, str]:
     return {
         "run": escape(plain(of_run.run.root.name)),
         **stages,
-        "state": next(iter(_to_do(of_run)), "[green]done[/green]"),
+        "state": f"[dim]at rung {of_run.rung}[/dim]"
+        if of_run.rung is not None
+        else next(iter(_to_do(of_run)), "[green]done[/green]"),
         "epoch": f"{of_run.epoch}/{of_run.epochs or '?'}",
         "best": f"{best.score} {best.value:.3f} (epoch {best.epoch})" if best else "",
         "speed": f"{speed[0]:.1f} {escape(plain(speed[1]))}/s" if speed else "",

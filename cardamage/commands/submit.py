@@ -9,14 +9,17 @@ stopped or failed run ended.
 
 import argparse
 import sys
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 from cardamage.commands.arguments import add_runs_dir, split_overrides
 from cardamage.errors import ConfigError, ExitStatus
 from cardamage.launch.local.backend import Ending, Launch, run_here
 from cardamage.launch.local.commands import count_gpus, local_commands
+from cardamage.launch.local.search import run_rounds
 from cardamage.launch.planning.forecast import describe, outline, problems
 from cardamage.launch.planning.networks import prepare_networks
-from cardamage.launch.planning.plan import Plan
+from cardamage.launch.planning.plan import Plan, RunPlan
 from cardamage.launch.planning.preflight import plan_checked
 from cardamage.launch.planning.profiles import LocalProfile, SlurmProfile
 from cardamage.launch.watching.record import check_free, new_launch
@@ -24,6 +27,7 @@ from cardamage.runs.directory import open_run
 from cardamage.runs.paths import STAGES, RunPaths
 from cardamage.runs.stages import read_stage
 from cardamage.runs.study import open_study
+from cardamage.search.decide import open_search
 from cardamage.system.console import console
 
 
@@ -78,33 +82,69 @@ def run(arguments: argparse.Namespace) -> None:
         cluster=arguments.cluster,
         data_may_come=arguments.dry_run,
     )
-    prepare_networks(plan.plans, fetch=not arguments.dry_run)
+    prepare_networks([*plan.plans, *_to_be_drawn(plan)], fetch=not arguments.dry_run)
     for study in plan.studies:
         print(study)
     for line in plan.nothing_to_do():
         print(line)
     if arguments.dry_run:
-        for line in outline(plan):
-            print(f"  {line}")
-        for problem in absent:
-            print(f"would be refused: {problem}")
+        lines = [
+            *(f"  {line}" for line in outline(plan)),
+            *(f"would be refused: {p}" for p in absent),
+        ]
+        print(*lines, sep="\n", end="\n" if lines else "")
     match profile:
         case _ if not plan.plans and not plan.comparisons:
             return
+        case LocalProfile() if arguments.dry_run:
+            _describe(plan, profile, verbose=arguments.verbose)
         case LocalProfile():
-            _run_here(plan, profile, arguments)
+            sys.exit(_run_rounds(plan, profile, arguments))
         case SlurmProfile():
             _queue(plan, profile, arguments)
 
 
-def _run_here(plan: Plan, profile: LocalProfile, arguments: argparse.Namespace) -> None:
-    """Run the stages on this machine, or say what would run."""
-    plans = (*plan.plans, *plan.comparisons)
+def _to_be_drawn(plan: Plan) -> Iterator[RunPlan]:
+    """Runs that stand for what a search may yet draw: their networks have to be there as well."""
+    for study in plan.studies:
+        if study.search and study.search.goes_on():
+            for _, experiment in study.search.settings.variants():
+                yield RunPlan(experiment, study.study.beside(experiment.name), ("train",))
+
+
+def _describe(plan: Plan, profile: LocalProfile, *, verbose: bool) -> None:
+    """Say what would run on this machine."""
+    for each in (*plan.plans, *plan.comparisons):
+        commands = local_commands(each, profile) if verbose else {}
+        print(*describe(plan, each, commands, count_gpus()), sep="\n")
+
+
+def _run_rounds(plan: Plan, profile: LocalProfile, arguments: argparse.Namespace) -> ExitStatus:
+    """Run everything on this machine, searches round by round."""
+
+    def run_plan(plan: Plan) -> ExitStatus:
+        return _run_here(plan, profile, arguments)
+
+    def plan_again(searches: Sequence[Path], given_up: Collection[RunPaths]) -> Plan:
+        found, *_ = plan_checked(
+            [*map(str, searches)],
+            [],
+            arguments.runs_dir,
+            stages=arguments.stages,
+            cluster=arguments.cluster,
+            given_up=given_up,
+        )
+        print(*found.studies, sep="\n")
+        return found
+
+    return run_rounds(plan, run_plan, plan_again)
+
+
+def _run_here(plan: Plan, profile: LocalProfile, arguments: argparse.Namespace) -> ExitStatus:
+    """Run the stages on this machine; a search is compared once there is nothing to train."""
+    early = [s.comparison for s in plan.studies if s.search and any(p.stages for p in s.plans)]
+    plans = [*plan.plans, *(each for each in plan.comparisons if each not in early)]
     commands, gpus = [local_commands(each, profile) for each in plans], count_gpus()
-    if arguments.dry_run:
-        for each, of_plan in zip(plans, commands, strict=True):
-            print(*describe(plan, each, of_plan if arguments.verbose else {}, gpus), sep="\n")
-        return
     for each in plans:
         for problem in problems(each.experiment, None, gpus=gpus):
             raise ConfigError(f"{each.experiment.name}: {problem}")
@@ -113,12 +153,14 @@ def _run_here(plan: Plan, profile: LocalProfile, arguments: argparse.Namespace) 
         open_run(each.run, each.experiment)
     for study in plan.studies:
         open_study(study.study, study.record)
+        if study.search:
+            open_search(study.study, study.search)
     launches = []
     for each, of_plan in zip(plans, commands, strict=True):
         started = {stage: command.arguments for stage, command in of_plan.items()}
         record = new_launch("local", arguments.cluster, sys.argv, started)
         launches.append(Launch(each, of_plan, record))
-    sys.exit(run_here(launches, console, _announce))
+    return run_here(launches, console, _announce)
 
 
 def _queue(plan: Plan, profile: SlurmProfile, arguments: argparse.Namespace) -> None:

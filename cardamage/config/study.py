@@ -18,6 +18,7 @@ from cardamage.config.choice import parse_pick
 from cardamage.config.complaints import explain
 from cardamage.config.experiment import Experiment
 from cardamage.config.recipe import Section
+from cardamage.config.search import Dimension, Halving, Search, SearchSettings, settings_of
 from cardamage.config.yaml12 import read_mapping
 from cardamage.errors import ConfigError
 
@@ -34,14 +35,33 @@ GridValues = Annotated[list[Any], Field(min_length=1, max_length=MAX_RUNS)]
 
 
 class Sweep(Section):
-    """One experiment over a grid of values."""
+    """One experiment over a grid of values, or a search in a space of them."""
 
     config: ConfigPath
     """The experiment's YAML file, as seen from the folder of this file."""
     overrides: Overrides = {}  # noqa: RUF012 - frozen
     """Values for all runs by dotted key, as in optim.lr; a mapping replaces the whole section."""
-    grid: Annotated[dict[str, GridValues], Field(min_length=1)]
+    grid: dict[str, GridValues] = {}  # noqa: RUF012 - frozen
     """Values by dotted key; every combination is a run, named after its values."""
+    space: dict[str, Dimension] = {}  # noqa: RUF012 - frozen
+    """In place of a grid: what a search draws from, by dotted key."""
+    search: Search | None = None
+    """How values are drawn from the space."""
+    halving: Halving | None = None
+    """At which epochs the worse trials of a search are stopped."""
+
+    @model_validator(mode="after")
+    def _is_grid_or_search(self) -> Self:
+        if self.grid and self.space:
+            raise ValueError("has both grid and space; keep one")
+        if not self.grid and not self.space:
+            raise ValueError("needs a grid, as in grid: {optim.lr: [1e-3, 3e-4]}, or a space")
+        if self.space and not self.search:
+            raise ValueError("space needs a search, as in search: {method: tpe, trials: 20}")
+        if self.grid and (self.search or self.halving):
+            name = "search" if self.search else "halving"
+            raise ValueError(f"{name} draws from a space; write space in place of grid")
+        return self
 
     @model_validator(mode="after")
     def _values_are_distinct(self) -> Self:
@@ -49,13 +69,20 @@ class Sweep(Section):
             texts = [json.dumps(value, default=str) for value in values]
             if twice := next((text for text in texts if texts.count(text) > 1), None):
                 raise ValueError(f"grid lists {twice} twice for {key}; keep one")
+        for key in self.keys:
             if key in self.overrides:
-                raise ValueError(f"{key} is in overrides and in grid; keep one")
+                where = "grid" if self.grid else "space"
+                raise ValueError(f"{key} is in overrides and in {where}; keep one")
         return self
+
+    @property
+    def keys(self) -> list[str]:
+        """The dotted keys that differ between its runs."""
+        return [*self.grid, *self.space]
 
 
 class SweepFile(Section):
-    """A sweep: one experiment over a grid of values, submitted at once and compared."""
+    """A sweep: one experiment over many values, submitted at once and compared."""
 
     name: Name
     """The sweep's folder, and the beginning of its runs' names."""
@@ -131,13 +158,14 @@ class Study:
     """A study or sweep, every experiment of it valid and named after its run directory.
 
     ``compare`` holds what each further report compares, by the report's name, as
-    :func:`~cardamage.config.choice.parse_pick` reads it.
+    :func:`~cardamage.config.choice.parse_pick` reads it. A search has no experiments yet.
     """
 
     name: str
     source: Path
     experiments: tuple[Experiment, ...]
     compare: Mapping[str, tuple[str, ...]]
+    search: SearchSettings | None = None
 
 
 def expand(
@@ -161,6 +189,9 @@ def expand(
     """
     file = _file(path, values, overrides)
     match file:
+        case SweepFile(sweep=Sweep(search=Search() as search)):
+            settings = _search_of(path, file.sweep, search, overrides)
+            return Study(file.name, path, (), {}, settings)
         case SweepFile():
             members = _members_of_sweep(path, file, overrides)
             compare = {}
@@ -279,14 +310,7 @@ def _members_of_sweep(
 ) -> dict[str, tuple[str, Overrides]]:
     """For each run its config and its values, by the run's name."""
     grid = file.sweep.grid
-    for override in overrides:
-        key = override.partition("=")[0]
-        for swept in grid:
-            if f"{key}.".startswith(f"{swept}.") or f"{swept}.".startswith(f"{key}."):
-                raise ConfigError(
-                    f"{override} cannot be laid over {path}, which sweeps over {swept}; leave it "
-                    f"out, or change the grid"
-                )
+    _check_overrides(path, file.sweep, overrides)
     if (runs := math.prod(map(len, grid.values()))) > MAX_RUNS:
         raise ConfigError(f"{path}: sweep.grid: makes {runs} runs; at most {MAX_RUNS} are allowed")
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
@@ -295,6 +319,39 @@ def _members_of_sweep(
         name: (file.sweep.config, {**file.sweep.overrides, **point})
         for name, point in zip(names, points, strict=True)
     }
+
+
+def _search_of(
+    path: Path, sweep: Sweep, search: Search, overrides: Sequence[str]
+) -> SearchSettings:
+    _check_overrides(path, sweep, overrides)
+    base = json.loads(json.dumps(_read_base(path, path.parent / sweep.config), default=str))
+    if isinstance(data := base.get("data"), dict):  # jobs may later start elsewhere
+        data.setdefault("shards_dir", str(Path("shards").absolute()))
+    own = [f"{key}={json.dumps(v)}" for key, v in _seen_from(path, sweep.overrides)]
+    try:
+        return settings_of(
+            search,
+            sweep.space,
+            sweep.halving,
+            base=base,
+            overrides=own,
+            command_line=overrides,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _check_overrides(path: Path, sweep: Sweep, overrides: Sequence[str]) -> None:
+    """Refuse overrides of what differs between the runs of a sweep."""
+    for override in overrides:
+        key = override.partition("=")[0]
+        for swept in sweep.keys:
+            if f"{key}.".startswith(f"{swept}.") or f"{swept}.".startswith(f"{key}."):
+                raise ConfigError(
+                    f"{override} cannot be laid over {path}, which sweeps over {swept}; leave it "
+                    f"out, or change the {'grid' if sweep.grid else 'space'}"
+                )
 
 
 def _names(prefix: str, points: Sequence[Mapping[str, Any]]) -> list[str]:

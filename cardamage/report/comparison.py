@@ -36,6 +36,7 @@ def comparison_report(
     *,
     folder: Path | None = None,
     others: Sequence[tuple[str, str]] = (),
+    search: dict[str, Any] | None = None,
 ) -> Report:
     """Render the comparison of several runs, each with its chosen checkpoint.
 
@@ -48,6 +49,8 @@ def comparison_report(
     Args:
         folder: where the report will lie, for links to those of the runs.
         others: name and address of further reports of the same study.
+        search: what :func:`cardamage.report.search.search_section` tells of the search that the
+            runs are the finalists of; one alone is reported, too.
 
     Raises:
         DataError: a shard is damaged.
@@ -132,6 +135,7 @@ def comparison_report(
         "differences": differing(flat_configs([results.experiment for results in runs])),
         "origins": differing([_origin(results) for results in runs]),
         "others": others,
+        "search": search,
         "illustrations": drawn,
     }
     return render("comparison", context, files)

@@ -4,6 +4,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,11 +14,13 @@ from cardamage.report.comparison import comparison_report
 from cardamage.report.load import RunResults, load_run
 from cardamage.report.notices import Notice
 from cardamage.report.page import publish
+from cardamage.report.search import search_section
 from cardamage.runs.directory import resolve
 from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
 from cardamage.runs.provenance import record_attempt
 from cardamage.runs.stages import read_stage, running
 from cardamage.runs.study import Comparison, StudyRecord, read_study
+from cardamage.search.record import read_search, trial_name
 from cardamage.system.files import sha256_of
 
 
@@ -29,10 +32,14 @@ def report_study(study: StudyPaths) -> Path:
     """
     with running(study, "report") as output:
         record = read_study(study)
-        lacking = untested(study, record)
+        search = read_search(study)
+        names = record.runs
+        if search:
+            names = tuple(trial_name(study, trial) for trial in search.finalists())
+        lacking = untested(study, replace(record, runs=names), least=1 if search else 2)
         record_attempt(study, "report")
         loaded, tested = {}, {}
-        for name in (name for name in record.runs if name not in lacking):
+        for name in (name for name in names if name not in lacking):
             experiment, run = resolve(study.beside(name).root)
             loaded[name] = load_run(run, experiment)
             split = loaded[name].experiment.test.split
@@ -49,7 +56,8 @@ def report_study(study: StudyPaths) -> Path:
         ways = [(name, f"{quote(name)}/index.html") for name in pages]
         notes = [_missing_from(name, why, study) for name, why in lacking.items()]
         runs = list(loaded.values())
-        report = comparison_report(runs, notes, folder=study.report, others=ways)
+        section = search_section(study, search) if search else None
+        report = comparison_report(runs, notes, folder=study.report, others=ways, search=section)
         page = publish(report, study.report)
         output["page"] = str(page)
         output["tested"] = tested
@@ -101,11 +109,11 @@ def comparisons_with(run: RunPaths, folder: Path) -> list[tuple[str, str]]:
     return found
 
 
-def untested(study: StudyPaths, record: StudyRecord) -> dict[str, str]:
+def untested(study: StudyPaths, record: StudyRecord, *, least: int = 2) -> dict[str, str]:
     """The runs of a study that cannot be compared, each with the stage that is not done.
 
     Raises:
-        RunError: fewer than two can be.
+        RunError: fewer than ``least`` can be.
     """
     lacking = {}
     for name in record.runs:
@@ -113,7 +121,7 @@ def untested(study: StudyPaths, record: StudyRecord) -> dict[str, str]:
         if found := next((m for m in markers if m.state != "done"), None):
             why = f": {found.error}" if found.error else ""
             lacking[name] = f"{found.stage} {found.state}{why}"
-    if lacking and len(record.runs) - len(lacking) < 2:
+    if lacking and len(record.runs) - len(lacking) < least:
         words = [f"{name} ({why})" for name, why in lacking.items()]
         named = ", ".join(words[:3]) + (", ..." if len(words) > 3 else "")
         raise RunError(

@@ -10,16 +10,20 @@ from cardamage.config.experiment import Experiment
 from cardamage.runs.checkpoints import kept_epochs
 from cardamage.runs.directory import as_tested
 from cardamage.runs.paths import STAGES, RunPaths, ShardPaths
+from cardamage.runs.rung import last_epoch
 from cardamage.runs.stages import StageRecord, read_stage
 from cardamage.runs.tables import read_table
 from cardamage.system.files import sha256_of
 
 
-def missing_stages(run: RunPaths, experiment: Experiment) -> tuple[str, ...]:
+def missing_stages(
+    run: RunPaths, experiment: Experiment, until: int | None = None
+) -> tuple[str, ...]:
     """The stages that would have something to do, in order; none for a run that is complete.
 
     What the markers say counts, as long as the config says the same as when they were written and
-    the files that a stage can make again are there.
+    the files that a stage can make again are there. Training is to end with the epoch ``until``, by
+    default where the run's rung says.
     """
     if not run.config.is_file():
         return STAGES
@@ -27,7 +31,7 @@ def missing_stages(run: RunPaths, experiment: Experiment) -> tuple[str, ...]:
     pack, trained, tested, reported = (read_stage(run, stage) for stage in STAGES)
     is_trained = (
         trained.state == "done"
-        and trained.output.get("epochs", 0) >= experiment.train.epochs
+        and trained.output.get("epochs", 0) >= (until or last_epoch(run, experiment))
         and run.metrics.is_file()
         and bool(checkpoints)
         and not (run.states() and max(checkpoints) < saved_progress(run)[0])

@@ -53,6 +53,8 @@ class RunPaths:
     """The checkpoint of another run that training began with; absent where it was none."""
     pretrained = _Under("pretrained.json")
     """The pretrained weights that training began with; absent where there were none."""
+    rung = _Under("rung.json")
+    """The epoch at which a search stops the run; absent where it is trained to its end."""
     metrics = _Under("metrics.csv")
     """One row per epoch."""
     events = _Under("events.jsonl")
@@ -145,6 +147,14 @@ class StudyPaths(RunPaths):
 
     record = _Under("study.json")
     """The names of its runs and what is compared; no run has such a file."""
+    search = _Under("search.json")
+    """What a search was asked for and has decided."""
+    journal = _Under("optuna.journal")
+    """The trials of a search as Optuna's storage, made again after every decision."""
+
+    def slot(self, number: int, place: int) -> Path:
+        """The link, set when it is decided, to the run at a place of a round of a search."""
+        return self.root / "rounds" / str(number) / str(place)
 
     def comparison(self, name: str) -> Path:
         """The folder of a report that compares some of the runs."""

@@ -24,6 +24,7 @@ from cardamage.models.inputs import normalise
 from cardamage.runs.directory import open_run
 from cardamage.runs.paths import RunPaths
 from cardamage.runs.provenance import record_attempt
+from cardamage.runs.rung import last_epoch
 from cardamage.runs.stages import running
 from cardamage.runs.tables import read_table
 from cardamage.system.console import EventLog, Progress, log, start_logging
@@ -88,11 +89,16 @@ def train_stage(experiment: Experiment, run: RunPaths) -> None:
         accelerator.wait_for_everyone()
         output.update(epochs=experiment.train.epochs, precision=accelerator.mixed_precision)
         if accelerator.is_main_process:
-            if ending := cool_down(read_table(run.metrics), experiment):
-                log.info("%s", ending.why)
-                output["ended_early"] = ending.why
-            if ending or experiment.schedule.spans_epochs:  # it can't be trained any further
-                remove_old_states(run, [])
+            epochs, ending = len(rows := read_table(run.metrics)), cool_down(rows, experiment)
+            if epochs < (ending.last if ending else experiment.train.epochs):
+                log.info("epoch %d is the rung where this run stops for now", epochs)
+                output["epochs"] = epochs
+            else:
+                if ending:
+                    log.info("%s", ending.why)
+                    output["ended_early"] = ending.why
+                if ending or experiment.schedule.spans_epochs:  # it can't be trained any further
+                    remove_old_states(run, [])
     accelerator.end_training()
 
 
@@ -109,7 +115,7 @@ def is_finished(run: RunPaths, experiment: Experiment, accelerator: Accelerator)
 def train(
     experiment: Experiment, run: RunPaths, accelerator: Accelerator, requests: StopRequests
 ) -> None:
-    """Train up to the experiment's last epoch, from wherever the run stands.
+    """Train up to the experiment's last epoch, or the rung before, from wherever the run stands.
 
     Raises:
         Stopped: a signal asked for it; the state is saved.
@@ -136,7 +142,8 @@ def train(
     if settings.micro_batch_size == "auto":
         plan = with_fitting_micro_batch(training, plan, loss_of, experiment)
 
-    is_main, last_step = accelerator.is_main_process, plan.steps_until(settings.epochs)
+    is_main, last = accelerator.is_main_process, last_epoch(run, experiment)
+    last_step = max(training.step, plan.steps_until(last))
     events = EventLog(run.events, enabled=is_main)
     finite = FiniteCheck(run, experiment, plan, train_split)
     batches = load(
@@ -173,7 +180,7 @@ def train(
             watchdog.pet()
             saver.heed()
 
-        for epoch in range(len(training.rows) + 1, settings.epochs + 1):
+        for epoch in range(len(training.rows) + 1, last + 1):
             if ending := cool_down(training.rows, experiment):
                 if epoch > ending.last:
                     break

@@ -147,3 +147,22 @@ def test_global_batches_stay_the_same_on_one_two_three_and_one_process(toy, undi
     for step, keys in found.items():
         assert keys == [f"{number:08d}" for number in batch_at(0, IMAGES, BATCH, step)[0]]
     assert list(run.finished_checkpoints()) == list(range(1, EPOCHS + 1))
+
+
+def test_a_run_stopped_at_rungs_ends_with_the_same_bytes(toy):
+    options = (*OPTIONS, "schedule={name: cosine, warmup_epochs: 1}")
+    runs = [RunPaths(toy.folder / "runs" / name) for name in ("straight", "stopped")]
+    for run in runs:
+        toy.succeeds("jobs/pack.py", "toy.yaml", f"name={run.root.name}", *options)
+    straight, stopped = runs
+    toy.succeeds("jobs/train.py", "toy.yaml", "name=straight", *options)
+    for rung in (1, 3, EPOCHS):
+        stopped.rung.write_text(json.dumps({"epoch": rung}))
+        for _ in range(2):  # the second time there is nothing to do
+            toy.succeeds("jobs/train.py", "toy.yaml", "name=stopped", *options)
+        marker = read_stage(stopped, "train")
+        assert (marker.state, marker.output["epochs"]) == ("done", rung)
+        assert [*stopped.finished_checkpoints()] == [*range(1, rung + 1)]
+        assert bool(stopped.states()) == (rung < EPOCHS)
+    assert outcome(stopped) == outcome(straight)
+    assert marker.attempts == 3

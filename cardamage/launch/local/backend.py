@@ -9,7 +9,7 @@ from cardamage.errors import ExitStatus
 from cardamage.launch.local.commands import Command
 from cardamage.launch.local.process import StageProcess
 from cardamage.launch.planning.plan import RunPlan
-from cardamage.launch.watching.display import StageDisplay
+from cardamage.launch.watching.display import Countdown, StageDisplay
 from cardamage.launch.watching.notify import tell
 from cardamage.launch.watching.record import LaunchRecord, claim, release
 from cardamage.launch.watching.stopping import StopRequest, StopSignals, requested
@@ -47,6 +47,8 @@ def run_here(
     claimed: list[Launch] = []
     cancelled: set[RunPaths] = set()
     status = ExitStatus.DONE
+    runs = sum(not isinstance(launch.plan.run, StudyPaths) for launch in launches)
+    countdown = Countdown(console, runs)
     with StopSignals() as signals:
         try:
             for launch in launches:
@@ -57,11 +59,16 @@ def run_here(
                     if read_stage(plan.run, stage).state != "done":
                         wait(plan.run, stage)
             while claimed:
-                ending = _run_one(claimed[0], claimed[1:], cancelled, signals, console)
+                plan = claimed[0].plan
+                display = StageDisplay(
+                    console, plan.experiment.name, plan.experiment.test.select_by, countdown.place()
+                )
+                ending = _run_one(claimed[0], claimed[1:], cancelled, signals, display)
                 launch = claimed.pop(0)
                 release(launch.plan.run, launch.record)
                 on_end(launch.plan.run, ending)
                 _tell(launch.plan.run, ending)
+                countdown.tell(min(runs, len(launches) - len(claimed)))
                 status = status or ending[1]
         finally:
             for launch in claimed:
@@ -83,11 +90,10 @@ def _run_one(
     later: Sequence[Launch],
     cancelled: set[RunPaths],
     signals: StopSignals,
-    console: Console,
+    display: StageDisplay,
 ) -> Ending:
     """Run one launch to its end, and meanwhile cancel those that come later, if asked to."""
     plan, run = launch.plan, launch.plan.run
-    display = StageDisplay(console, plan.experiment.name, plan.experiment.test.select_by)
 
     def asked() -> StopRequest:
         for other in (other.plan for other in later):

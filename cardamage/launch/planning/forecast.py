@@ -11,7 +11,7 @@ from cardamage.config.dataset import SYNTHETIC, Data
 from cardamage.config.experiment import Experiment
 from cardamage.data.coco.healthy import SHARES, healthy_files
 from cardamage.data.coco.source import ImageSource
-from cardamage.errors import UserError
+from cardamage.errors import UserError, counted
 from cardamage.launch.planning.plan import Plan, RunPlan, listed
 from cardamage.launch.watching.display import duration
 from cardamage.launch.watching.tail import last_events
@@ -20,6 +20,7 @@ from cardamage.runs.directory import as_tested
 from cardamage.runs.paths import SPLITS, RunPaths
 from cardamage.runs.stages import read_stage
 from cardamage.runs.study import is_study
+from cardamage.search.record import rounds_of
 
 PARAMETERS = {
     "segnet1": 46_820_419,
@@ -51,6 +52,10 @@ def outline(plan: Plan) -> Iterator[str]:
             waits = each.run in plan.continues
             yield f"{words}: its train waits for that of {continued.run}" if waits else words
     for study in plan.studies:
+        if study.search:
+            rounds = rounds_of(study.search.settings)
+            told = [f"{counted(each.size, 'trial')} to epoch {each.last_epoch}" for each in rounds]
+            yield f"rounds: {', then '.join(told)}; those that are trained to the end are tested"
         epochs = {each.run.root.name: each.experiment.train.epochs for each in study.plans}
         for comparison in study.record.compare:
             picks = []

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ def plan_checked(
     stages: str | None = None,
     cluster: str | None = None,
     data_may_come: bool = False,
+    given_up: Collection[RunPaths] = (),
 ) -> tuple[Plan, str, Profile, list[str]]:
     """What a submission of configs by name or path would run; writes nothing.
 
@@ -47,7 +48,8 @@ def plan_checked(
     """
     cluster = choose_profile(cluster)
     profile, chosen = load_profile(cluster), choose_stages(stages)
-    plan = make_plan([locate(word, runs_dir) for word in words], overrides, runs_dir, chosen)
+    configs = [locate(word, runs_dir) for word in words]
+    plan = make_plan(configs, overrides, runs_dir, chosen, given_up)
     runs = (*plan.plans, *plan.comparisons)
     for each in runs:
         _check_place(each.run)

@@ -18,12 +18,14 @@ class Work:
         stage: the stage, which names the marker and the log: ``test.3`` for a part of ``test``.
         program: the command of ``cardamage``, and its arguments after the run as shell text.
         others: more runs that this work is done for; in the shell ``"${others[@]}"``.
+        is_slot: ``run`` is a link that a job of a search sets before, to the run of a trial.
     """
 
     run: Path
     stage: str
     program: tuple[str, ...]
     others: tuple[Path, ...] = ()
+    is_slot: bool = False
 
 
 class Need(NamedTuple):

@@ -7,9 +7,10 @@ from rich.console import Console
 
 from cardamage.errors import ExitStatus, Stopped, plain
 from cardamage.launch.planning.plan import RunPlan
-from cardamage.launch.watching.display import StageDisplay
+from cardamage.launch.watching.display import Countdown, StageDisplay
 from cardamage.launch.watching.overview import RunOverview, StageOverview, overviews
 from cardamage.launch.watching.tail import EventTail, end_of
+from cardamage.runs.paths import StudyPaths
 
 _POLL_S = 2.0
 
@@ -26,11 +27,14 @@ def follow(plans: Sequence[RunPlan], console: Console) -> ExitStatus:
     if len(plans) > 1:  # bars of several runs would overwrite each other
         console = Console(file=console.file, force_terminal=False, width=console.width)
     watches = [_Watch(plan, console) for plan in plans]
+    runs = [plan.run for plan in plans if not isinstance(plan.run, StudyPaths)]
+    countdown = Countdown(console, len(runs))
     try:
         while True:
             found = overviews([plan.run for plan in plans])
             for watch, of_run in zip(watches, found, strict=True):
                 watch.show(of_run)
+            countdown.tell(sum(not each.launcher for each in found if each.run in runs))
             if not any(of_run.launcher for of_run in found):
                 break
             time.sleep(_POLL_S)

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from cardamage.errors import RunError
@@ -20,6 +21,7 @@ from cardamage.launch.planning.profiles import SlurmProfile
 from cardamage.launch.slurm.batch_job import BatchJob, Need, Work
 from cardamage.launch.slurm.code_snapshot import name_snapshot
 from cardamage.launch.slurm.limits import too_many
+from cardamage.launch.slurm.rounds import later_rounds
 from cardamage.launch.slurm.site import Site
 from cardamage.runs.missing import missing_stages
 from cardamage.runs.paths import RunPaths, StudyPaths
@@ -80,6 +82,9 @@ def plan_submission(
             in_turn=in_turn,
             continues=continues,
         )
+        for study in (study for study in studies if study.search):
+            chunks = partial(_of_slots, size=site.max_array_size, max_running=max_running)
+            jobs += later_rounds(study, jobs, study.study.code / snapshot, chunks)
         jobs += [_comparison(study, snapshot, jobs) for study in compared]
         exceeded = site.limits.exceeded(jobs, profile)
         if exceeded is None:
@@ -197,6 +202,31 @@ def _of_chunk(
         before = (Need("aftercorr" if job.is_array else kind, label),)
 
 
+def _of_slots(
+    slots: Sequence[RunPlan],
+    place: tuple[str, Path],
+    *,
+    code: Path,
+    suffix: str,
+    before: tuple[Need, ...],
+    size: int,
+    max_running: int | None,
+) -> Iterator[BatchJob]:
+    """The jobs of one round of a search, its runs not known yet."""
+    for start in range(0, len(slots), size):
+        part = f"-part{start // size}" if len(slots) > size else ""
+        yield from _of_chunk(
+            slots[start : start + size],
+            place,
+            code=code,
+            parts=1,
+            suffix=f"{suffix}{part}",
+            before=before,
+            max_running=max_running,
+            in_turn=1,
+        )
+
+
 def _joined(jobs: Sequence[BatchJob], continues: _Continues) -> Iterator[BatchJob]:
     """The jobs, those that train made to wait for the training that their runs continue."""
     trainings = {
@@ -229,6 +259,7 @@ def _comparison(study: StudyPlan, snapshot: str, jobs: Sequence[BatchJob]) -> Ba
     """The job that compares the runs of a study, once they have ended."""
     name, run = study.record.name, study.study
     members = {_absolute(member.run.root) for member in study.plans}
+    members |= {work.run for job in jobs for work in job.works if work.is_slot}
     needs = tuple(
         Need("afterany", job.label)
         for job in jobs

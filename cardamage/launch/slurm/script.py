@@ -26,6 +26,10 @@ from cardamage.launch.watching.client import SUBMIT_S, clean, gist
 from cardamage.system.files import naming
 
 _BODY = Path(__file__).with_name("job.sh")
+_FOLLOWED = (
+    '  run=$(readlink -f "$run")',
+    '  [ -f "$run/config.yaml" ] || exit 0  # no trial came here',
+)
 
 
 class StageExecutor(submitit.SlurmExecutor):
@@ -156,6 +160,7 @@ def body(job: BatchJob, profile: SlurmProfile) -> str:
         f"python=({' '.join(inside)})",
         "choose() {  # a run by its index",
         "  run=${runs[$1]}",
+        *(_FOLLOWED if job.works[0].is_slot else ()),
         "  stage=${stages[$1]}",
         '  export CARDAMAGE_RENDEZVOUS="$run/slurm"',
         " ".join([f'  command=({program} "$run"', *arguments]) + ")",
@@ -195,6 +200,7 @@ def _folders(job: BatchJob) -> list[Path]:
     The runs' parents, since the runs of a submission share code and packing.
     """
     roots = [root for work in job.works for root in (work.run, *work.others)]
+    roots += [work.run.parents[2] for work in job.works if work.is_slot]
     wanted = dict.fromkeys([*(root.parent for root in roots), job.code.resolve(), Path.cwd()])
     return [path for path in wanted if wanted.keys().isdisjoint(path.parents)]
 

@@ -25,6 +25,7 @@ from cardamage.launch.planning.profiles import SlurmProfile
 from cardamage.launch.slurm.batch_job import BatchJob, asked_for, by_run
 from cardamage.launch.slurm.code_snapshot import share_snapshot, take_snapshot
 from cardamage.launch.slurm.plan import Submission, plan_submission
+from cardamage.launch.slurm.rounds import slot_jobs
 from cardamage.launch.slurm.script import StageExecutor, overruled, render
 from cardamage.launch.slurm.site import TIMEOUT_S, Site, ask_site, check_partition
 from cardamage.launch.watching.client import ask, gist
@@ -43,6 +44,7 @@ from cardamage.runs.paths import RunPaths
 from cardamage.runs.provenance import provenance
 from cardamage.runs.stages import cancel_waiting, wait
 from cardamage.runs.study import open_study
+from cardamage.search.decide import open_search
 from cardamage.system.console import log
 from cardamage.system.files import write_json
 
@@ -154,8 +156,7 @@ def queue(submission: Submission, command: Sequence[str], found: dict[str, Any])
         release(run, replace(record, jobs=submitted[run.root]))
 
     try:
-        for study in submission.studies:
-            open_study(study.study, study.record)
+        _open_studies(submission)
         _for_each(take, plans)
         links = {link: logs for job in submission.jobs for link, logs in job.links().items()}
         _for_each(_lead, links.items())
@@ -163,6 +164,8 @@ def queue(submission: Submission, command: Sequence[str], found: dict[str, Any])
             needs = ",".join(need.option(ids) for need in job.after)
             ids[job.label] = StageExecutor(job, submission.profile, needs, comment).queue()
         submitted = _by_root(jobs, ids)
+        for root, slots in slot_jobs(submission.jobs, ids).items():
+            submitted[root] |= slots
         # From here on all of it counts, should this process be killed, and before none: until then
         # no job begins.
         write_json(committed, {str(root): of_run for root, of_run in submitted.items()})
@@ -209,6 +212,13 @@ def _end_cut_off(plans: Sequence[RunPlan]) -> None:
             started,
             ended,
         )
+
+
+def _open_studies(submission: Submission) -> None:
+    for study in submission.studies:
+        open_study(study.study, study.record)
+        if study.search:
+            open_search(study.study, study.search)
 
 
 @contextmanager

@@ -25,6 +25,27 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+class Countdown:
+    """Tells how many of several runs are over, and about how long the others take, by those."""
+
+    def __init__(self, console: Console, runs: int) -> None:
+        self._console, self._runs, self._over = console, runs, 0
+        self._started = time.monotonic()
+
+    def tell(self, over: int) -> None:
+        """Show a line once more of them are over."""
+        if self._runs < 2 or over <= self._over:
+            return
+        self._over = over
+        left = (time.monotonic() - self._started) / over * (self._runs - over)
+        told = f", about {duration(left)} left for all" if over < self._runs else ""
+        self._console.print(f"{over} of {self._runs} runs are over{told}", highlight=False)
+
+    def place(self) -> str:
+        """Which of several runs comes next, as in `` (2 of 4)``; nothing of one or behind them."""
+        return f" ({self._over + 1} of {self._runs})" if self._over < self._runs > 1 else ""
+
+
 def _epoch_line(event: Mapping[str, Any], select_by: SelectBy) -> str:
     """An ``epoch`` event in one line; what the event lacks is left out."""
     parts = [f"epoch {event.get('epoch')}/{event.get('epochs')}"]
@@ -48,10 +69,14 @@ def _progress_text(event: Mapping[str, Any]) -> str:
 
 
 class StageDisplay:
-    """Shows the stages of one run, and of every epoch the validation score ``select_by``."""
+    """Shows the stages of one run, and of every epoch the validation score ``select_by``.
 
-    def __init__(self, console: Console, title: str, select_by: SelectBy) -> None:
+    ``place`` stands behind the title of a bar: which of several runs it is.
+    """
+
+    def __init__(self, console: Console, title: str, select_by: SelectBy, place: str = "") -> None:
         self._console, self._title, self._select_by = console, title, select_by
+        self._place = place
         self._stage = ""
         self._started = self._last_line = 0.0
         self._bar: Progress | None = None
@@ -72,7 +97,7 @@ class StageDisplay:
             console=self._console,
             transient=True,
         )
-        title = f"[bold]{escape(self._title)}[/bold] {stage}"
+        title = f"[bold]{escape(self._title)}[/bold]{self._place} {stage}"
         self._task = self._bar.add_task(title, total=None, shown="starting")
         self._bar.start()
 

@@ -20,6 +20,7 @@ from cardamage.runs.attempts import Attempt, read_attempts
 from cardamage.runs.checkpoints import best_epoch
 from cardamage.runs.lookup import find_run, run_names
 from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
+from cardamage.runs.rung import read_rung
 from cardamage.runs.stages import StageRecord, State, is_lost, read_stage
 from cardamage.runs.study import read_study
 from cardamage.runs.tables import read_table
@@ -71,6 +72,8 @@ class RunOverview:
         cluster: the profile it was launched with last; None when nothing was.
         problem: why this run's files cannot be read; ``queue_problem``: why SLURM was not heard.
         attempts: every start that had something to do.
+        curve: the validation score that the config selects by, of each epoch.
+        rung: the epoch that a search has stopped the run at, if it is trained up to there.
     """
 
     run: RunPaths
@@ -88,6 +91,8 @@ class RunOverview:
     problem: str | None = None
     queue_problem: str | None = None
     attempts: Sequence[Attempt] = ()
+    curve: Sequence[float] = ()
+    rung: int | None = None
 
 
 def all_runs(runs_dir: Path) -> list[RunPaths]:
@@ -174,11 +179,13 @@ def _overview(
         queue = queue.of(launch.slurm_cluster, launch.comment)
     for stage, record in markers.items():
         stages[stage] = _stage(run, record, launch, queue, stages)
-    epochs, best = None, None
+    epochs, best, rung = None, None, None
+    curve: Sequence[float] = ()
     epoch = max(run.finished_checkpoints(), default=0)
     try:
         epochs, select_by = _epochs_and_rule(run)
-        best = _best(run, select_by)
+        best, curve = _scores(run, select_by)
+        rung = read_rung(run)
     except UserError as error:
         problem = problem or str(error)
     try:
@@ -208,6 +215,8 @@ def _overview(
         problem=problem,
         queue_problem=queue_problem,
         attempts=attempts,
+        curve=curve,
+        rung=rung if rung == epoch and stages["train"].state == "done" else None,
     )
 
 
@@ -280,16 +289,18 @@ def _epochs_and_rule(run: RunPaths) -> tuple[int, SelectBy]:
     return experiment.train.epochs, experiment.test.select_by
 
 
-def _best(run: RunPaths, select_by: SelectBy) -> Best | None:
+def _scores(run: RunPaths, select_by: SelectBy) -> tuple[Best | None, Sequence[float]]:
+    """The best epoch, and the scores of all."""
     if not run.metrics.is_file():
-        return None
+        return None, ()
     rows = read_table(run.metrics)
     try:
         epoch = best_epoch(rows, select_by)
     except (KeyError, ValueError):
         raise RunError(f"{run.metrics} lacks the column val_{select_by}, or is damaged") from None
     values = {int(row["epoch"]): float(row[f"val_{select_by}"]) for row in rows}
-    return None if epoch is None else Best(epoch, select_by, values[epoch])
+    best = None if epoch is None else Best(epoch, select_by, values[epoch])
+    return best, tuple(values.values())
 
 
 def _launcher(

@@ -1,0 +1,162 @@
+"""The rounds of a search as jobs, all of which are queued at once.
+
+How many trials each round has is known, which they are is not. So the jobs of a later round work
+for slots: links that a small job before them, once the round before is over, sets to the runs of
+the trials it chooses. Nothing is submitted from a node, and the machine that submitted may be off.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cardamage.errors import RunError
+from cardamage.launch.planning.plan import RunPlan, StudyPlan
+from cardamage.launch.slurm.batch_job import BatchJob, Need, Work
+from cardamage.launch.watching.record import LaunchRecord, read_launch
+from cardamage.runs.directory import open_run
+from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
+from cardamage.runs.stages import copy_to, now, read_stage, running, wait
+from cardamage.runs.study import StudyRecord, open_study, read_study
+from cardamage.search.decide import decided, open_search
+from cardamage.search.record import Round, read_search, rounds_of, trial_name, trial_run
+from cardamage.system.console import log
+from cardamage.system.files import write_json
+
+_SHARED = "report"
+"""The stage that the other jobs of a search share the work of, by their names."""
+
+
+def later_rounds(
+    study: StudyPlan,
+    jobs: Sequence[BatchJob],
+    code: Path,
+    of_slots: Callable[..., Iterator[BatchJob]],
+) -> Iterator[BatchJob]:
+    """The jobs of the rounds of a search that are not decided yet.
+
+    Args:
+        jobs: those of its present round, among others.
+        of_slots: makes the jobs of a round.
+    """
+    if study.search is None:
+        return
+    folder, name = study.study, study.record.name
+    members = {folder.root.parent / plan.run.root.name for plan in study.plans}
+    before = [
+        job.label
+        for job in jobs
+        if job.stage == "train" and any(work.run in members for work in job.works)
+    ]
+    for each in rounds_of(study.search.settings)[len(study.search.rounds) :]:
+        label = f"decide{each.number}-{name}"
+        work = Work(folder.root, _decision(each.number), ("decide", str(each.number)))
+        needs = tuple(Need("afterany", upstream) for upstream in before)
+        yield BatchJob(f"{name}-decide", _SHARED, (work,), code, folder.slurm, label, needs)
+        stages = _stages(each)
+        slots = [
+            RunPlan(study.plans[0].experiment, RunPaths(folder.slot(each.number, place)), stages)
+            for place in range(each.size)
+        ]
+        made = of_slots(
+            slots,
+            (name, folder.slurm),
+            code=code,
+            suffix=f"-round{each.number}-{name}",
+            before=(Need("afterok", label),),
+        )
+        before = []
+        for job in made:
+            works = tuple(replace(work, is_slot=True) for work in job.works)
+            yield replace(job, works=works)
+            if job.stage == "train":
+                before.append(job.label)
+
+
+def slot_jobs(jobs: Sequence[BatchJob], ids: Mapping[str, str]) -> dict[Path, dict[str, str]]:
+    """For each search the jobs of its slots, named as ``launch.json`` has them."""
+    found: dict[Path, dict[str, str]] = {}
+    for job in (job for job in jobs if job.works[0].is_slot):
+        slot = job.works[0].run
+        name = f"{_SHARED}.{job.stage}{slot.parent.name}"
+        parts = found.setdefault(slot.parents[2], {})
+        number = sum(known.startswith(f"{name}.") for known in parts)
+        parts[f"{name}.{number}"] = ids[job.label]
+    return found
+
+
+def decide(study: StudyPaths, number: int) -> None:
+    """Choose the trials of a round of a search, and lead the jobs that wait for them there.
+
+    Done again it does the same. A trial of the round before that is not trained has failed.
+
+    Raises:
+        RunError: the folder is that of no search, a round before it was not decided, or no trial
+            came to the rung.
+    """
+    with running(study, _decision(number)):
+        record = read_search(study)
+        if record is None:
+            raise RunError(f"{study.root} is no search: it has no {study.search.name}")
+        if len(record.rounds) < number - 1:
+            raise RunError(
+                f"{study.root}: round {number - 1} was not decided; submit the search again"
+            )
+        if len(record.rounds) == number - 1:
+            record = decided(study, record)
+        open_search(study, record)
+        runs = [trial_run(study, trial) for trial in range(len(record.values))]
+        packed = next(run for run in runs if read_stage(run, "pack").state == "done")
+        for trial in record.rounds[number - 1]:
+            run = runs[trial]
+            open_run(run, record.settings.experiment(run.root.name, record.values[trial]))
+            if read_stage(run, "pack").state != "done":
+                copy_to([run], packed, "pack")
+        names = tuple(trial_name(study, trial) for trial in range(len(runs)))
+        known = read_study(study)
+        open_study(study, StudyRecord(known.name, known.source, names))
+        _fill_slots(study, rounds_of(record.settings)[number - 1], record.rounds[number - 1])
+        log.info("round %d: %s", number, ", ".join(names[t] for t in record.rounds[number - 1]))
+
+
+def _fill_slots(study: StudyPaths, each: Round, trials: Sequence[int]) -> None:
+    idle = RunPaths(study.slot(each.number, 0).parents[1] / "idle")
+    idle.logs.mkdir(parents=True, exist_ok=True)
+    launch = read_launch(study)
+    for place in range(each.size):
+        run = trial_run(study, trials[place]) if place < len(trials) else idle
+        slot = study.slot(each.number, place)
+        slot.parent.mkdir(parents=True, exist_ok=True)
+        slot.unlink(missing_ok=True)
+        slot.symlink_to(run.root.resolve())
+        if run is not idle:
+            for stage in _stages(each):
+                run.starts(stage).unlink(missing_ok=True)
+                if run.stage(stage).is_file():
+                    wait(run, stage)
+            if launch:
+                _note_launch(run, launch, each, place)
+
+
+def _note_launch(run: RunPaths, launch: LaunchRecord, each: Round, place: int) -> None:
+    """Note in a trial's folder which jobs work for it from now on."""
+    jobs: dict[str, str] = {}
+    for stage in _stages(each):
+        chunk = [
+            job
+            for name, job in launch.jobs.items()
+            if name.startswith(f"{_SHARED}.{stage}{each.number}.")
+        ]
+        if len(chunk) == 1:
+            jobs[stage] = f"{chunk[0]}_{place}" if each.size > 1 else chunk[0]
+    if jobs:
+        commands = {stage: ["sbatch"] for stage in jobs}
+        noted = replace(launch, stages=commands, jobs=jobs, ended=now())
+        write_json(run.launch, noted.__dict__)
+
+
+def _stages(each: Round) -> tuple[str, ...]:
+    return STAGES[1:] if each.is_final else ("train",)
+
+
+def _decision(number: int) -> str:
+    return f"{_SHARED}.decide{number}"

@@ -1,0 +1,1 @@
+"""Searches: which values are tried next, and which trials go on, told by stored results alone."""
