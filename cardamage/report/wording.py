@@ -113,10 +113,11 @@ def shortened(name: str, length: int = 28) -> str:
 
 
 def common_beginning(names: Sequence[str]) -> str:
-    """What all names begin with, up to a hyphen or slash; empty where one has nothing else."""
+    """What all names begin with, up to a hyphen or slash; empty where no word would be left."""
     shared = commonprefix(list(names))  # noqa: RUF071 - of text, not of paths
     shared = shared[: max(shared.rfind("-"), shared.rfind("/")) + 1]
-    return shared if len(names) > 1 and all(len(name) > len(shared) for name in names) else ""
+    rests = [name.removeprefix(shared) for name in names]
+    return shared if len(names) > 1 and all(rest[:1].isalpha() for rest in rests) else ""
 
 
 def each_of_ten(part: float, whole: float, things: str) -> str:
