@@ -23,6 +23,7 @@ from cardamage.report.selection import (
 )
 from cardamage.report.wording import (
     each_of_ten,
+    in_sentence,
     interval,
     listed,
     rule_words,
@@ -236,7 +237,8 @@ def _choosing(results: RunResults) -> list[tuple[str, str]]:
     column = title(results.experiment.test.select_by)
     others = other_choices(results)
     words = [
-        f"{listed(list(map(title, choice.rules)))} {'pick' if len(choice.rules) > 1 else 'picks'} "
+        f"{listed(list(map(in_sentence, choice.rules)))} "
+        f"{'pick' if len(choice.rules) > 1 else 'picks'} "
         + (
             "the same"
             if choice.epoch == results.best

@@ -44,7 +44,12 @@ def title(column: str) -> str:
 
 def rule_words(select_by: str) -> str:
     """The rule that chooses an epoch, for people."""
-    return f"{'lowest' if select_by == 'loss' else 'highest'} validation {title(select_by)}"
+    return f"{'lowest' if select_by == 'loss' else 'highest'} validation {in_sentence(select_by)}"
+
+
+def in_sentence(column: str) -> str:
+    """What a score is called inside a sentence."""
+    return column if column == "loss" else title(column)
 
 
 def score(value: float) -> str:
