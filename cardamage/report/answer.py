@@ -7,6 +7,7 @@ from math import isnan
 
 import numpy as np
 
+from cardamage.config.dataset import SYNTHETIC
 from cardamage.data.shards.reader import ShardReader
 from cardamage.errors import counted
 from cardamage.evaluation.intervals import Estimate
@@ -22,6 +23,7 @@ from cardamage.report.selection import (
 )
 from cardamage.report.wording import (
     each_of_ten,
+    in_sentence,
     interval,
     listed,
     rule_words,
@@ -210,10 +212,11 @@ def constant_answer(results: RunResults) -> str:
 def what_to_try(results: RunResults) -> str:
     """Where to begin with a model that is no better than a constant answer."""
     experiment, steps = results.experiment, []
-    steps.append(
-        f"look at the labels (cardamage preview {shlex.quote(experiment.data.source)} --out DIR; "
-        f"cardamage audit)"
-    )
+    if experiment.data.source != SYNTHETIC:
+        steps.append(
+            f"look at the labels (cardamage preview {shlex.quote(experiment.data.source)} "
+            f"--out DIR; cardamage audit)"
+        )
     if results.best == results.epochs[-1]:
         steps.append(f"train longer (train.epochs={2 * results.epochs[-1]})")
     if {loss.name for loss in experiment.losses} == {"cross_entropy"}:
@@ -234,7 +237,8 @@ def _choosing(results: RunResults) -> list[tuple[str, str]]:
     column = title(results.experiment.test.select_by)
     others = other_choices(results)
     words = [
-        f"{listed(list(map(title, choice.rules)))} {'pick' if len(choice.rules) > 1 else 'picks'} "
+        f"{listed(list(map(in_sentence, choice.rules)))} "
+        f"{'pick' if len(choice.rules) > 1 else 'picks'} "
         + (
             "the same"
             if choice.epoch == results.best

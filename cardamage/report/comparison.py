@@ -133,7 +133,7 @@ def comparison_report(
         "unpaired": unpaired,
         "images": runs[best].images,
         "differences": differing(flat_configs([results.experiment for results in runs])),
-        "origins": differing([_origin(results) for results in runs]),
+        "origins": differing_origins(runs),
         "others": others,
         "search": search,
         "illustrations": drawn,
@@ -252,10 +252,10 @@ def _origin(results: RunResults) -> dict[str, str]:
         part if isinstance(part := known.get(key), dict) else {} for key in ("git", "packages")
     )
     patch = str(git.get("patch") or "")
-    changes = hashlib.sha256(patch.encode()).hexdigest()[:8] if git.get("dirty") else None
+    changes = hashlib.sha256(patch.encode()).hexdigest()[:8] if git.get("dirty") else "none"
     found = {
         "commit": git.get("commit"),
-        "uncommitted changes, hash": changes,
+        "uncommitted changes, hash": changes if git else None,
         "host": known.get("host"),
         "python": known.get("python"),
         **{f"{name}, version": version for name, version in packages.items()},
@@ -263,6 +263,12 @@ def _origin(results: RunResults) -> dict[str, str]:
         "images tested": results.images,
     }
     return {key: str(value) for key, value in found.items() if value is not None}
+
+
+def differing_origins(runs: Sequence[RunResults]) -> dict[str, list[str]]:
+    """In what code, data and versions differ, of what more than one run's files tell."""
+    found = differing([_origin(results) for results in runs])
+    return {key: row for key, row in found.items() if len({*row} - {wording.UNDEFINED}) > 1}
 
 
 def _link(results: RunResults, folder: Path | None) -> str | None:

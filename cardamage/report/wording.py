@@ -44,7 +44,12 @@ def title(column: str) -> str:
 
 def rule_words(select_by: str) -> str:
     """The rule that chooses an epoch, for people."""
-    return f"{'lowest' if select_by == 'loss' else 'highest'} validation {title(select_by)}"
+    return f"{'lowest' if select_by == 'loss' else 'highest'} validation {in_sentence(select_by)}"
+
+
+def in_sentence(column: str) -> str:
+    """What a score is called inside a sentence."""
+    return column if column == "loss" else title(column)
 
 
 def score(value: float) -> str:
@@ -113,10 +118,11 @@ def shortened(name: str, length: int = 28) -> str:
 
 
 def common_beginning(names: Sequence[str]) -> str:
-    """What all names begin with, up to a hyphen or slash; empty where one has nothing else."""
+    """What all names begin with, up to a hyphen or slash; empty where no word would be left."""
     shared = commonprefix(list(names))  # noqa: RUF071 - of text, not of paths
     shared = shared[: max(shared.rfind("-"), shared.rfind("/")) + 1]
-    return shared if len(names) > 1 and all(len(name) > len(shared) for name in names) else ""
+    rests = [name.removeprefix(shared) for name in names]
+    return shared if len(names) > 1 and all(rest[:1].isalpha() for rest in rests) else ""
 
 
 def each_of_ten(part: float, whole: float, things: str) -> str:

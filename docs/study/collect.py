@@ -21,7 +21,7 @@ from cardamage.runs.study import is_study
 
 HERE = Path(__file__).resolve().parent
 REPORT = HERE.parents[1] / "jobs" / "report.py"
-FIGURES = ("scores.png", "costs.png", "validation.png", "tests.png")
+FIGURES = ("scores.png", "costs.png", "sweep.png", "validation.png", "tests.png")
 PHOTOS = re.compile(r"^## The same images\n.*?(?=^## )", re.DOTALL | re.MULTILINE)
 
 

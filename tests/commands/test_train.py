@@ -208,6 +208,8 @@ def test_one_checkpoint_tested_by_one_and_two_processes_has_the_same_counts(toy)
         found = read_result(run.test_counts("valid", epoch))
         assert np.array_equal(found.counts, expected.counts)
         assert found.maps == expected.maps
+        assert len(found.damages.disagreements)
+        assert np.array_equal(found.damages.disagreements, expected.damages.disagreements)
         assert np.array_equal(found.damages.counts, expected.damages.counts)
         assert np.array_equal(found.damages.reliability, expected.damages.reliability)
         assert found.keys.tolist() == expected.keys.tolist()

@@ -106,6 +106,7 @@ def test_p_values():
         (("runs/a/cars", "runs/b/cars"), "runs/"),
         (("unet", "unet2"), ""),
         (("a-", "a-b"), ""),
+        (("run-01", "run-02"), ""),
         (("only-one",), ""),
     ],
 )
