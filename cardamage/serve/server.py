@@ -12,8 +12,12 @@ from cardamage.errors import ConfigError
 from cardamage.serve.app import Limits
 from cardamage.system.processes import count_cores
 
-_CONNECTIONS = 1000
-"""Open at a time; further ones are answered with 503 by uvicorn."""
+_BACKLOG = 2000
+"""Connections that the system holds until they are accepted.
+
+How many are open has no limit of its own: uvicorn's refuses all there are while there are too many,
+so that nobody is served. The application takes as many photos as it has room for.
+"""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -26,7 +30,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(f"--port {port}: from 1 to 65535, or 0 for any that is free")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2 * _CONNECTIONS)
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigError(
             f"--host {host} --port {port} cannot be listened on ({error.strerror}); choose another "
@@ -53,7 +57,6 @@ def serve(
         log_level="warning",
         access_log=False,
         server_header=False,
-        limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=10,
     )
