@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torchvision.io import ImageReadMode, decode_image
 
 from benchmarks import drawn
 from benchmarks.pairs import compare
@@ -173,8 +174,6 @@ def mosaic_streaming(reader: ShardReader) -> Callable[[int], Iterator[int]]:
 def lit_data(reader: ShardReader) -> Callable[[int], Iterator[int]]:
     """LitData: the same files in its chunks; it decodes JPEG with torchvision."""
     litdata = peer("litdata", "litdata")
-    from torchvision.io import ImageReadMode, decode_image  # noqa: PLC0415
-
     folder = tempfile.mkdtemp(dir=reader.folder)
     litdata.optimize(
         fn=partial(stored, list(files(reader))),
@@ -185,16 +184,7 @@ def lit_data(reader: ShardReader) -> Callable[[int], Iterator[int]]:
         verbose=False,
     )
 
-    class Decoded(litdata.StreamingDataset):
-        def __getitem__(self, at: object) -> tuple[torch.Tensor, torch.Tensor]:
-            image, mask = (
-                torch.frombuffer(bytearray(part), dtype=torch.uint8)
-                for part in super().__getitem__(at)
-            )
-            grey = decode_image(mask, ImageReadMode.GRAY)[0]
-            return decode_image(image, ImageReadMode.RGB), grey
-
-    dataset = Decoded(folder, shuffle=False)
+    dataset = litdata.StreamingDataset(folder, shuffle=False, transform=by_torchvision)
 
     def sizes(workers: int) -> Iterator[int]:
         while True:
@@ -205,6 +195,12 @@ def lit_data(reader: ShardReader) -> Callable[[int], Iterator[int]]:
                 yield len(images)
 
     return sizes
+
+
+def by_torchvision(pair: tuple[bytes, bytes]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A sample as LitData decodes it: it calls this in its worker processes."""
+    image, mask = (torch.frombuffer(bytearray(part), dtype=torch.uint8) for part in pair)
+    return decode_image(image, ImageReadMode.RGB), decode_image(mask, ImageReadMode.GRAY)[0]
 
 
 def bare(reader: ShardReader) -> Callable[[int], Iterator[int]]:
