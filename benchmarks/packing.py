@@ -130,7 +130,7 @@ def started(how: str, export: Path, out: Path, image_px: int) -> subprocess.Pope
     command = [sys.executable, "-m", "benchmarks.packing", how, export, out]
     command += ["--image-px", image_px]
     return subprocess.Popen(
-        [*map(str, command)], env=drawn.environment(), stderr=subprocess.DEVNULL
+        [*map(str, command)], env=drawn.environment(), stdout=subprocess.DEVNULL
     )
 
 
