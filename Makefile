@@ -6,7 +6,7 @@
 #   make lint     formatting, style, types, import direction
 #   make check    lint and test: what CI runs
 #   make drill    kill a small run a hundred times, and compare it with one left alone
-#   make bench    measure every claim that needs no GPU, 15 minutes; writes benchmarks/README.md
+#   make bench    measure every claim that needs no GPU; writes benchmarks/README.md
 #   make peers    install what `make bench` compares with, into .venv/peers
 #   make schema   write configs/*.schema.json again, after a change of cardamage/config
 #   make docs     the documentation as a site, in site/
