@@ -6,6 +6,8 @@
 #   make lint     formatting, style, types, import direction
 #   make check    lint and test: what CI runs
 #   make drill    kill a small run a hundred times, and compare it with one left alone
+#   make bench    measure every claim that needs no GPU; writes benchmarks/README.md
+#   make peers    install what `make bench` compares with, into .venv/peers
 #   make schema   write configs/*.schema.json again, after a change of cardamage/config
 #   make docs     the documentation as a site, in site/
 #   make clean    remove what can be made again; data/, runs/ and shards/ stay
@@ -17,7 +19,7 @@ INSTALLED := .venv/installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test test-slurm lint check drill schema docs clean
+.PHONY: help demo quick test test-slurm lint check drill bench peers schema docs clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -53,6 +55,16 @@ check: lint test
 
 drill: $(INSTALLED)
 	$(BIN)/python -m benchmarks.drill.run --kills 100 $(ARGS)
+
+# Without dependencies, so that no peer changes what the project itself uses.
+.venv/peers: $(INSTALLED) benchmarks/peers.txt
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --upgrade --target $@ -r benchmarks/peers.txt
+	@touch $@
+
+peers: .venv/peers
+
+bench: .venv/peers
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
 schema: $(INSTALLED)
 	$(BIN)/python -c 'from pathlib import Path; from cardamage.config import loading, study; \

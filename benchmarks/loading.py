@@ -1,122 +1,281 @@
-"""How many samples a second the loader gives, beside stock WebDataset on the same shards.
+"""Samples a second of the loader, beside three others and beside bare decoding.
 
-    python benchmarks/loading.py                          drawn shards
-    python benchmarks/loading.py --shards shards/cars-0123456789ab --split train
+    python -m benchmarks.loading                          drawn shards
+    python -m benchmarks.loading --shards shards/cars-0123456789ab --split train
 
-WebDataset decodes with ``decode("pil")``, in this process and in the worker processes of a torch
-DataLoader; its images are turned into the same uint8 arrays. Every row is the best of REPEATS.
+All read the same JPEG and PNG files and give batches of uint8 images and masks in memory. The
+others get what their documentation advises for local data, and each the number of worker processes
+that it is quickest with here. Ours reads in training's order; the others go from shard to shard,
+which is easier. Each loader has a process of its own, for iterators of several in one process block
+each other. Bare decoding holds all files in memory, decodes with simplejpeg and OpenCV in as many
+threads as there are cores, and makes no batches.
 """
 
 import argparse
+import io
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-import webdataset
-from machine import describe
+from PIL import Image
+from torchvision.io import ImageReadMode, decode_image
 
-from cardamage.data.curation.synthetic import synthesize
+from benchmarks import drawn
+from benchmarks.pairs import compare
+from benchmarks.peers import peer, version_of
+from benchmarks.served import Served, answer
 from cardamage.data.shards.loader import load
 from cardamage.data.shards.order import batch_at
-from cardamage.data.shards.pack import pack
 from cardamage.data.shards.reader import ShardReader
+from cardamage.system.processes import count_cores
 
-CLASSES = {name: [name] for name in ("scratch", "dent", "broken lamp")}
+BATCH = 16
+Pair = tuple[np.ndarray, np.ndarray]
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure each, and tell."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shards", type=Path, help="a shard folder; default: drawn")
     parser.add_argument("--split", default="train", help="default: %(default)s")
-    parser.add_argument(
-        "--image-px", type=int, default=240, help="when drawn; default: %(default)s"
-    )
-    parser.add_argument("--batch-size", type=int, default=16, help="default: %(default)s")
-    parser.add_argument("--samples", type=int, default=1500, help="a row; default: %(default)s")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--repeats", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--image-px", type=int, default=240, help="default: %(default)s")
+    parser.add_argument("--samples", type=int, default=1000, help="a time; default: %(default)s")
+    parser.add_argument("--serve", choices=LOADERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.serve:
+        serve(arguments)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        arguments.shards = arguments.shards or drawn.shards(
+            folder, images=200, size=arguments.image_px
+        )
+        for module, package in PACKAGES.values():
+            peer(module, package)
+        served = {name: Loader(name, arguments) for name in LOADERS}
+        ours = served.pop("ours")
+        px = arguments.image_px
+        for loader, other in served.items():
+            if loader == "bare":
+                claim, against, bar = "loader, beside decoding alone", "bare decoding", ">= 0.8"
+                against += f" by {version_of('simplejpeg')}, {version_of('opencv-python-headless')}"
+            else:
+                package = PACKAGES.get(loader, ("", "webdataset"))[1]
+                claim, against, bar = f"loader, {px} px", f"{version_of(package)}", ">= 2.0"
+                against += f", {other.workers} workers"
+            compare(
+                claim,
+                against,
+                bar,
+                ours.rate,
+                other.rate,
+                measured_in="samples/s",
+                packages=("pillow", "numpy", "torch"),
+            )
+        for each in (ours, *served.values()):
+            each.end()
+
+
+class Loader:
+    """A loader in a process of its own, at the number of workers that is best here."""
+
+    def __init__(self, name: str, arguments: argparse.Namespace) -> None:
+        options = ("--shards", arguments.shards, "--split", arguments.split)
+        self._served = Served("benchmarks.loading", name, *options, "--samples", arguments.samples)
+        tried = {workers: self._served.ask(workers) for workers in WORKERS[name]}
+        self.workers = max(tried, key=lambda workers: tried[workers])
+
+    def rate(self) -> float:
+        """Samples a second, measured now."""
+        return self._served.ask(self.workers)
+
+    def end(self) -> None:
+        """End the process."""
+        self._served.end()
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Answer each number of workers with samples a second, once the first batch is there."""
     torch.set_num_threads(1)
-    print(describe("pillow", "numpy", "torch", "webdataset"))
-    with tempfile.TemporaryDirectory() as folder:
-        shards = arguments.shards or drawn_shards(Path(folder), arguments.image_px)
-        with ShardReader(shards, arguments.split) as reader:
-            height, width = reader.image_size
-            print(f"{len(reader)} samples of {height}x{width}, batches of {arguments.batch_size}")
-            measure(reader, arguments)
+    with ShardReader(arguments.shards, arguments.split) as reader:
+        make = LOADERS[arguments.serve](reader)
+
+        def rate(workers: int) -> float:
+            with closing(make(workers)) as sizes:
+                next(sizes)
+                started, seen = time.perf_counter(), 0
+                for size in sizes:
+                    seen += size
+                    if seen >= arguments.samples:
+                        break
+                return seen / (time.perf_counter() - started)
+
+        answer(rate)
 
 
-def measure(reader: ShardReader, arguments: argparse.Namespace) -> None:
-    """Time both loaders at every number of workers, in turn so that they share the weather."""
-    print(f"{'workers':>7} {'here /s':>9} {'stock /s':>9} {'ratio':>6}")
-    first = None
-    for workers in arguments.workers:
-        best = {"here": 0.0, "stock": 0.0}
-        for _ in range(arguments.repeats):
-            best["here"] = max(best["here"], speed(ours(reader, arguments, workers), arguments))
-            best["stock"] = max(best["stock"], speed(stock(reader, arguments, workers), arguments))
-        ratio = best["here"] / best["stock"]
-        print(f"{workers:7} {best['here']:9.0f} {best['stock']:9.0f} {ratio:6.2f}", flush=True)
-        first = first or best["here"]
-    print(f"{workers} workers to {arguments.workers[0]}: {best['here'] / first:.2f} times as fast")
+def ours(reader: ShardReader) -> Callable[[int], Iterator[int]]:
+    """This project's batches, in training's order; workers are threads."""
+
+    def sizes(workers: int) -> Iterator[int]:
+        requests = (batch_at(0, len(reader), BATCH, step) for step in itertools.count())
+        for batch in load(reader, requests, workers=workers):
+            yield len(batch.images)
+
+    return sizes
 
 
-def speed(batches: Iterator[int], arguments: argparse.Namespace) -> float:
-    """Samples a second once the first batch is there: starting up is no part of it."""
-    next(batches)
-    started, seen = time.perf_counter(), 0
-    for size in batches:
-        seen += size
-        if seen >= arguments.samples:
-            break
-    return seen / (time.perf_counter() - started)
+def stock_webdataset(reader: ShardReader) -> Callable[[int], Iterator[int]]:
+    """Stock WebDataset on the same tars."""
+    import webdataset  # noqa: PLC0415
 
-
-def ours(reader: ShardReader, arguments: argparse.Namespace, workers: int) -> Iterator[int]:
-    """Sizes of this project's batches, in training's order."""
-    size = arguments.batch_size
-    requests = (batch_at(0, len(reader), size, step) for step in itertools.count())
-    for batch in load(reader, requests, workers=workers):
-        yield len(batch.images)
-
-
-def stock(reader: ShardReader, arguments: argparse.Namespace, workers: int) -> Iterator[int]:
-    """Sizes of stock WebDataset's batches, shard after shard."""
     urls = [str(path) for path in sorted((reader.folder / reader.split).glob("*.tar"))]
-    dataset = (
-        webdataset.WebDataset(urls, shardshuffle=False, workersplitter=webdataset.split_by_worker)
-        .repeat()
-        .decode("pil")
-        .to_tuple("jpg;png", "seg.png")
-        .map_tuple(as_planes, as_mask)
-        .batched(arguments.batch_size)
+
+    def sizes(workers: int) -> Iterator[int]:
+        dataset = (
+            webdataset.WebDataset(
+                urls, shardshuffle=False, workersplitter=webdataset.split_by_worker
+            )
+            .repeat()
+            .decode("pil")
+            .to_tuple("jpg;png", "seg.png")
+            .map_tuple(planes, one_plane)
+            .batched(BATCH)
+        )
+        return from_torch(dataset, workers, batch_size=None)
+
+    return sizes
+
+
+def mosaic_streaming(reader: ShardReader) -> Callable[[int], Iterator[int]]:
+    """MosaicML Streaming: the same files in MDS shards, decoded by Pillow as its readers do."""
+    streaming = peer("streaming", "mosaicml-streaming")
+    folder = tempfile.mkdtemp(dir=reader.folder)
+    columns = {"image": "bytes", "mask": "bytes"}
+    with streaming.MDSWriter(out=folder, columns=columns) as writer:
+        for image, mask in files(reader):
+            writer.write({"image": image, "mask": mask})
+
+    class Decoded(streaming.StreamingDataset):
+        def __getitem__(self, at: int) -> Pair:
+            stored = super().__getitem__(at)
+            return decoded(stored["image"], stored["mask"])
+
+    dataset = Decoded(local=folder, batch_size=BATCH, shuffle=False)
+    return lambda workers: from_torch(dataset, workers, batch_size=BATCH, again=True)
+
+
+def lit_data(reader: ShardReader) -> Callable[[int], Iterator[int]]:
+    """LitData: the same files in its chunks; it decodes JPEG with torchvision."""
+    litdata = peer("litdata", "litdata")
+    folder = tempfile.mkdtemp(dir=reader.folder)
+    litdata.optimize(
+        fn=partial(stored, list(files(reader))),
+        inputs=list(range(len(reader))),
+        output_dir=folder,
+        chunk_bytes="64MB",
+        num_workers=1,
+        verbose=False,
     )
-    loader = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=workers)
-    for images, _ in loader:
-        yield len(images)
+
+    dataset = litdata.StreamingDataset(folder, shuffle=False, transform=by_torchvision)
+
+    def sizes(workers: int) -> Iterator[int]:
+        while True:
+            loader = litdata.StreamingDataLoader(
+                dataset, batch_size=BATCH, num_workers=workers, shuffle=False
+            )
+            for images, _ in loader:
+                yield len(images)
+
+    return sizes
 
 
-def as_planes(image: object) -> np.ndarray:
+def by_torchvision(pair: tuple[bytes, bytes]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A sample as LitData decodes it: it calls this in its worker processes."""
+    image, mask = (torch.frombuffer(bytearray(part), dtype=torch.uint8) for part in pair)
+    return decode_image(image, ImageReadMode.RGB), decode_image(mask, ImageReadMode.GRAY)[0]
+
+
+def bare(reader: ShardReader) -> Callable[[int], Iterator[int]]:
+    """The files, all in memory, decoded by the quickest codecs, into no batch."""
+    simplejpeg, cv2 = peer("simplejpeg", "simplejpeg"), peer("cv2", "opencv-python-headless")
+    cv2.setNumThreads(0)
+    kept = list(files(reader))
+
+    def decode(at: int) -> int:
+        image, mask = kept[at % len(kept)]
+        simplejpeg.decode_jpeg(image)
+        cv2.imdecode(np.frombuffer(mask, np.uint8), cv2.IMREAD_GRAYSCALE)
+        return 1
+
+    def sizes(workers: int) -> Iterator[int]:
+        with ThreadPoolExecutor(workers) as threads:
+            for start in itertools.count(step=256):
+                yield sum(threads.map(decode, range(start, start + 256)))
+
+    return sizes
+
+
+def from_torch(
+    dataset: object, workers: int, *, batch_size: int | None, again: bool = False
+) -> Iterator[int]:
+    """Sizes of the batches of a DataLoader; its worker processes begin again where asked to."""
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_size=batch_size, num_workers=workers, persistent_workers=workers > 0
+    )
+    for _ in itertools.count() if again else range(1):
+        for images, _ in loader:
+            yield len(images)
+
+
+def files(reader: ShardReader) -> Iterator[tuple[bytes, bytes]]:
+    """The image and mask files of a split."""
+    for number in range(len(reader)):
+        yield reader._bytes(number, "image"), reader._bytes(number, "mask")  # noqa: SLF001
+
+
+def stored(pairs: list[tuple[bytes, bytes]], number: int) -> tuple[bytes, bytes]:
+    """One of the pairs: what LitData calls in a process of its own."""
+    return pairs[number]
+
+
+def decoded(image: bytes, mask: bytes) -> Pair:
+    """A sample by Pillow."""
+    return planes(Image.open(io.BytesIO(image))), np.asarray(Image.open(io.BytesIO(mask)))
+
+
+def planes(image: object) -> np.ndarray:
     """A PIL image as uint8 of shape (3, H, W)."""
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def as_mask(image: object) -> np.ndarray:
+def one_plane(image: object) -> np.ndarray:
     """A mask, which decode("pil") turned into RGB, as uint8 of shape (H, W)."""
     return np.ascontiguousarray(np.asarray(image)[..., 0])
 
 
-def drawn_shards(folder: Path, image_px: int) -> Path:
-    """A drawn export, packed."""
-    synthesize(folder / "drawn", images=400, size=max(image_px, 320), seed=0)
-    size = (image_px, image_px)
-    return pack(folder / "drawn", classes=CLASSES, image_size=size, shards_dir=folder / "shards")
-
+LOADERS = {
+    "ours": ours,
+    "webdataset": stock_webdataset,
+    "streaming": mosaic_streaming,
+    "litdata": lit_data,
+    "bare": bare,
+}
+PACKAGES = {
+    "streaming": ("streaming", "mosaicml-streaming"),
+    "litdata": ("litdata", "litdata"),
+}
+WORKERS = {
+    **dict.fromkeys(LOADERS, (0, 1, count_cores())),
+    "bare": (count_cores(),),
+}
 
 if __name__ == "__main__":
     main()

@@ -1,11 +1,13 @@
-"""How fast packing is on one process and on all cores, and how much memory all of them hold.
+"""Images a second of packing, beside a plain script and beside codecs alone; and its memory.
 
-Packs an export of N records whose image files are hard links to a few photos of SOURCE (or to drawn
-ones), so that a large dataset can be measured without one:
+    python -m benchmarks.packing
+    python -m benchmarks.packing --images 2000 --source data/cars
 
-    python benchmarks/packing.py --images 50000 --processes 1 2
-
-Memory is the sum over the processes of what each holds for itself (PSS), read from /proc.
+Packs an export whose image files are hard links to a few photos of SOURCE (or to drawn ones), so
+that a large dataset can be measured without one. The plain script is what one writes by hand with
+Pillow and pycocotools: the same masks, one process, one file a sample. Codecs alone means decoding,
+resizing and encoding by simplejpeg and OpenCV, in as many processes as there are cores. Memory is
+the sum over the processes of what each holds for itself (PSS).
 """
 
 import argparse
@@ -15,82 +17,185 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
-from machine import describe
+import numpy as np
+from PIL import Image
 
+from benchmarks import drawn
+from benchmarks.pairs import compare, hold, seconds
+from benchmarks.peers import peer, version_of
 from cardamage.data.coco.export import read_export
-from cardamage.data.curation.synthetic import synthesize
 from cardamage.data.shards.pack import pack
 from cardamage.runs.paths import SPLITS
+from cardamage.system.processes import count_cores
+
+MANY_PX = 64
+"""Side of the photos that memory is measured with: their number matters, not their size."""
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure, and tell."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=2000, help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=600, help="default: %(default)s")
     parser.add_argument("--photo-px", type=int, default=640, help="side; default: %(default)s")
     parser.add_argument("--image-px", type=int, default=240, help="as packed; default: %(default)s")
     parser.add_argument("--source", type=Path, help="an export to take photos from; else drawn")
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--pack", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--shards-dir", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--few", type=int, default=1_000, help="for memory; default: %(default)s")
+    parser.add_argument("--many", type=int, default=50_000, help="for memory; default: %(default)s")
+    parser.add_argument("--pack", nargs=2, type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--naive", nargs=2, type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.pack:
-        run_packing(arguments)
+        run_packing(*arguments.pack, arguments.image_px)
         return
-    print(describe("pillow", "numpy", "pycocotools"))
-    print(f"{arguments.images} images, {arguments.image_px} px as packed")
-    with tempfile.TemporaryDirectory() as folder:
-        export = write_large_export(Path(folder), arguments)
-        size = sum(p.stat().st_size for p in export.glob("*/_annotations.coco.json"))
-        print(f"annotation files: {size / 1e6:.0f} MB")
-        speeds = {}
-        print(f"{'processes':>9} {'seconds':>9} {'images/s':>9} {'peak MiB':>9}")
-        for processes in arguments.processes:
-            shards_dir = Path(folder) / f"shards-{processes}"
-            command = [sys.executable, __file__, "--pack", export, "--shards-dir", shards_dir]
-            command += ["--processes", processes, "--image-px", arguments.image_px]
-            started = time.perf_counter()
-            process = subprocess.Popen([str(part) for part in command])
-            peak = watch_memory(process)
-            seconds = time.perf_counter() - started
-            if process.returncode:
-                sys.exit(process.returncode)
-            speeds[processes] = arguments.images / seconds
-            row = f"{processes:9} {seconds:9.1f} {speeds[processes]:9.1f} {peak / 2**20:9.0f}"
-            print(row, flush=True)
-    first, last = arguments.processes[0], arguments.processes[-1]
-    print(f"{last} processes to {first}: {speeds[last] / speeds[first]:.2f} times as fast")
+    if arguments.naive:
+        run_naive(*arguments.naive, arguments.image_px)
+        return
+    peer("simplejpeg", "simplejpeg"), peer("cv2", "opencv-python-headless")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        measure_speed(folder, arguments)
+        measure_memory(folder, arguments)
 
 
-def run_packing(arguments: argparse.Namespace) -> None:
-    """Pack once, in a process of its own so that its memory is its own."""
-    export = read_export(arguments.pack)
-    used = export.used_categories()
-    names = [category.name for category in export.categories if category.id in used]
-    del export
-    pack(
-        arguments.pack,
-        classes={name: [name] for name in names},
-        image_size=(arguments.image_px, arguments.image_px),
-        shards_dir=arguments.shards_dir,
-        workers=arguments.processes[0],
+def measure_speed(folder: Path, arguments: argparse.Namespace) -> None:
+    """Compare with the plain script and with the codecs, each in processes of its own."""
+    source = arguments.source or drawn.export(folder / "drawn", images=64, size=arguments.photo_px)
+    export = large_export(folder / "large", source, arguments.images)
+    outs = (folder / f"out-{number}" for number in range(1_000_000))
+
+    def rate(how: str) -> float:
+        taken = seconds(lambda: finish(started(how, export, next(outs), arguments.image_px)))
+        return arguments.images / taken
+
+    cores = count_cores()
+    what = f"packing {arguments.images} photos of {arguments.photo_px} px to {arguments.image_px}"
+    tell = partial(compare, measured_in="images/s", packages=("pillow", "pycocotools"))
+    tell(
+        f"{what}, {cores} processes",
+        "a plain script, one process",
+        ">= 4.0",
+        partial(rate, "--pack"),
+        partial(rate, "--naive"),
+    )
+    codecs = f"{version_of('simplejpeg')} and {version_of('opencv-python-headless')} alone"
+    photos = [path.read_bytes() for path in sorted(export.glob("*/*.jpg"))]
+    with ProcessPoolExecutor(cores, get_context("spawn")) as processes:
+        size = (arguments.image_px, arguments.image_px)
+        parts = [photos[number::cores] for number in range(cores)]
+        list(processes.map(partial(code, size=size), [part[:2] for part in parts]))
+
+        def coded() -> float:
+            return len(photos) / seconds(
+                lambda: list(processes.map(partial(code, size=size), parts))
+            )
+
+        tell(f"{what}, beside codecs", codecs, ">= 0.7", partial(rate, "--pack"), coded)
+
+
+def measure_memory(folder: Path, arguments: argparse.Namespace) -> None:
+    """Compare the memory for few photos and for many."""
+    source = drawn.export(folder / "small", images=64, size=MANY_PX)
+    few, many = (
+        large_export(folder / f"of-{count}", source, count)
+        for count in (arguments.few, arguments.many)
+    )
+
+    def peak_mib(export: Path) -> float:
+        out = folder / f"memory-{export.name}"
+        return watch_memory(started("--pack", export, out, 32)) / 2**20
+
+    packages = ("pillow", "numpy")
+    claim, unit = f"memory of packing {arguments.many:,} photos", "MiB"
+    result = hold(
+        claim, "<= 1024", partial(peak_mib, many), unit=unit, repeats=1, packages=packages
+    )
+    hold(
+        f"{claim}, more than of {arguments.few:,}",
+        "<= 200",
+        lambda: result.median - peak_mib(few),
+        unit=unit,
+        repeats=1,
+        packages=packages,
+        note="the annotations of all photos are held",
     )
 
 
-def write_large_export(folder: Path, arguments: argparse.Namespace) -> Path:
-    """An export with as many records as asked for; its image files are links to a few."""
-    source = arguments.source
-    if source is None:
-        source = folder / "drawn"
-        synthesize(source, images=64, size=arguments.photo_px, seed=0)
-    export = folder / "large"
-    counts = {"valid": arguments.images // 10, "test": arguments.images // 10}
-    counts["train"] = arguments.images - sum(counts.values())
+def started(how: str, export: Path, out: Path, image_px: int) -> subprocess.Popen:
+    """A process that packs, or does it by hand."""
+    command = [sys.executable, "-m", "benchmarks.packing", how, export, out]
+    command += ["--image-px", image_px]
+    return subprocess.Popen(
+        [*map(str, command)], env=drawn.environment(), stdout=subprocess.DEVNULL
+    )
+
+
+def finish(process: subprocess.Popen) -> None:
+    """Wait for a process, which has to succeed."""
+    if status := process.wait():
+        sys.exit(f"a process that packs ended with {status}")
+
+
+def run_packing(export: Path, out: Path, image_px: int) -> None:
+    """Pack as users do."""
+    size = (image_px, image_px)
+    pack(
+        export, classes={name: [name] for name in names_in(export)}, image_size=size, shards_dir=out
+    )
+
+
+def names_in(export: Path) -> list[str]:
+    """The categories that are used."""
+    found = read_export(export)
+    used = found.used_categories()
+    return [category.name for category in found.categories if category.id in used]
+
+
+def run_naive(export: Path, out: Path, image_px: int) -> None:
+    """Pack as a script of some lines does: one file a sample, masks by ``annToMask``."""
+    from pycocotools.coco import COCO  # noqa: PLC0415
+
+    ids = {name: number for number, name in enumerate(names_in(export), start=1)}
     for split in SPLITS:
-        (export / split).mkdir(parents=True)
+        (out / split).mkdir(parents=True)
+        coco = COCO(str(export / split / "_annotations.coco.json"))
+        names = {number: found["name"] for number, found in coco.cats.items()}
+        for number, record in coco.imgs.items():
+            with Image.open(export / split / record["file_name"]) as file:
+                image = file.convert("RGB").resize((image_px, image_px), Image.BILINEAR)
+            mask = np.zeros((record["height"], record["width"]), np.uint8)
+            for annotation in coco.loadAnns(coco.getAnnIds(imgIds=[number])):
+                painted = coco.annToMask(annotation)
+                mask[painted == 1] = ids[names[annotation["category_id"]]]
+            small = Image.fromarray(mask).resize((image_px, image_px), Image.NEAREST)
+            image.save(out / split / f"{number:08d}.jpg", quality=95, subsampling=0)
+            small.save(out / split / f"{number:08d}.seg.png")
+
+
+def code(photos: list[bytes], size: tuple[int, int]) -> int:
+    """Decode, resize and encode photos, and resize and encode as many masks."""
+    simplejpeg, cv2 = peer("simplejpeg", "simplejpeg"), peer("cv2", "opencv-python-headless")
+    cv2.setNumThreads(0)
+    coded = 0
+    for photo in photos:
+        image = simplejpeg.decode_jpeg(photo)
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        coded += len(simplejpeg.encode_jpeg(small, quality=95, colorsubsampling="444"))
+        mask = cv2.resize(image[:, :, 0] & 1, size, interpolation=cv2.INTER_NEAREST)
+        coded += len(cv2.imencode(".png", mask)[1])
+    return coded
+
+
+def large_export(folder: Path, source: Path, count: int) -> Path:
+    """An export with as many records as asked for; its image files are links to a few."""
+    counts = {"valid": count // 10, "test": count // 10}
+    counts["train"] = count - sum(counts.values())
+    for split in SPLITS:
+        (folder / split).mkdir(parents=True)
         content = json.loads((source / split / "_annotations.coco.json").read_text())
         outlines: dict[int, list[dict]] = {}
         for annotation in content["annotations"]:
@@ -100,14 +205,14 @@ def write_large_export(folder: Path, arguments: argparse.Namespace) -> Path:
             image = content["images"][number % len(content["images"])]
             suffix = Path(image["file_name"]).suffix
             name = f"photo-{number:07d}{suffix}"
-            (export / split / name).hardlink_to(source / split / image["file_name"])
+            (folder / split / name).hardlink_to(source / split / image["file_name"])
             images.append({**image, "id": number, "file_name": name})
             annotations += [{**a, "image_id": number} for a in outlines.get(image["id"], [])]
         for number, annotation in enumerate(annotations):
             annotation["id"] = number
-        with (export / split / "_annotations.coco.json").open("w") as stream:
+        with (folder / split / "_annotations.coco.json").open("w") as stream:
             json.dump({**content, "images": images, "annotations": annotations}, stream)
-    return export
+    return folder
 
 
 def watch_memory(process: subprocess.Popen[bytes]) -> int:
@@ -122,7 +227,7 @@ def watch_memory(process: subprocess.Popen[bytes]) -> int:
 
     watching = threading.Thread(target=watch)
     watching.start()
-    process.wait()
+    finish(process)
     done.set()
     watching.join()
     return peak

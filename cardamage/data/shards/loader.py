@@ -1,6 +1,6 @@
 """Batches from shards, decoded ahead of their use.
 
-A sample is one task, so several threads share a batch; Pillow decodes without the interpreter's
+A sample is one task, so several threads share a batch; decoders work without the interpreter's
 lock, so threads do what processes would, and nothing has to be pickled or copied between them. Only
 as much is decoded ahead as keeps the threads busy. Pixels stay 8 bit until they are on the device:
 a quarter of the bytes to move.
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     """Decoded samples."""
 
     images: Tensor
-    """uint8 of shape (B, 3, H, W), RGB."""
+    """uint8 of shape (B, 3, H, W), RGB; channels last in memory, as decoders and networks want."""
     masks: Tensor
     """uint8 of shape (B, H, W), class ids."""
     samples: NDArray[np.int64]
@@ -63,14 +63,15 @@ def load(
     def start(request: Request) -> tuple[Batch, list[Callable[[], None]]]:
         samples, epochs = request
         size = len(samples), *reader.image_size
-        images = torch.empty((size[0], 3, *size[1:]), dtype=torch.uint8, pin_memory=pin_memory)
+        images = torch.empty((*size, 3), dtype=torch.uint8, pin_memory=pin_memory)
         masks = torch.empty(size, dtype=torch.uint8, pin_memory=pin_memory)
-        batch = Batch(images, masks, np.asarray(samples, dtype=np.int64), epochs)
+        numbers = np.asarray(samples, dtype=np.int64)
+        batch = Batch(images.permute(0, 3, 1, 2), masks, numbers, epochs)
         return batch, [partial(fill, batch, slot) for slot in range(len(samples))]
 
     def fill(batch: Batch, slot: int) -> None:
         _, image, mask = reader.read(int(batch.samples[slot]))
-        batch.images[slot].numpy()[...] = image.transpose(2, 0, 1)
+        batch.images[slot].permute(1, 2, 0).numpy()[...] = image
         batch.masks[slot].numpy()[...] = mask
 
     started = map(start, requests)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -38,6 +39,9 @@ from cardamage.errors import DataError, MachineFault, of_storage
 from cardamage.runs.paths import RunPaths, ShardPaths
 from cardamage.runs.stages import require
 from cardamage.system.files import naming
+
+_JPEG_START = b"\xff\xd8"
+_IN_COLOUR = ("YCbCr", "RGB")  # as simplejpeg names what is stored
 
 
 class Sample(NamedTuple):
@@ -165,6 +169,8 @@ class ShardReader:
     def _decode(self, number: int, part: str, mode: str) -> NDArray[np.uint8]:
         content = self._bytes(number, part)
         height, width = self.image_size
+        if mode == "RGB" and (pixels := _quickly_decoded(content, (height, width))) is not None:
+            return pixels
         try:
             with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
                 # Before a pixel is decoded: a few bytes can stand for gigabytes of them.
@@ -179,6 +185,24 @@ class ShardReader:
     def _damaged(self, number: int, what: str) -> DataError:
         shard = self._shards[int(self._index[number]["shard"])]
         return DataError(f"{shard}: sample {key_of(number)} has {what}; {REPACK} --check")
+
+
+def _quickly_decoded(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+    """A JPEG in colour of this height and width; None where Pillow has to look at what is there.
+
+    simplejpeg and Pillow decode by the same library with the same settings, so pixels are equal.
+    """
+    if not content.startswith(_JPEG_START):
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+        # Before a pixel is decoded: a few bytes can stand for gigabytes of them.
+        if (height, width) != size or colours not in _IN_COLOUR:
+            return None
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(content)
+    except ValueError:  # also where Pillow only shrugs
+        return None
+    return pixels
 
 
 def _read_index(path: Path, record: SplitRecord) -> NDArray[Any]:

@@ -45,7 +45,7 @@ def test_batches_are_the_samples_asked_for(reader: ShardReader, workers: int) ->
     for batch, samples in zip(batches, asked, strict=True):
         assert batch.images.dtype == batch.masks.dtype == torch.uint8
         assert batch.images.shape == (len(samples), 3, 16, 24)
-        assert batch.images.is_contiguous()
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
         assert batch.masks.shape == (len(samples), 16, 24)
         for slot, number in enumerate(samples):
             sample = reader.read(number)

@@ -47,14 +47,14 @@ def sample(number: int) -> dict[str, bytes]:
     return {"png": png(image), "json": info, "seg.png": png(mask)}
 
 
-def write_folder(folder: Path, shards: tuple[int, ...] = (3, 2)) -> Path:
+def write_folder(folder: Path, shards: tuple[int, ...] = (3, 2), sample_of=sample) -> Path:
     """A folder whose train split has shards of so many samples."""
     folder.mkdir(exist_ok=True)
     paths = ShardPaths(folder)
     records, indices, first = [], [], 0
     for number, count in enumerate(shards):
         path = paths.shard("train", number)
-        samples = (sample(first + i) for i in range(count))
+        samples = (sample_of(first + i) for i in range(count))
         indices.append(write_shard(path, first, samples, shard=number).index)
         records.append(
             ShardRecord(samples=count, bytes=path.stat().st_size, sha256=sha256_of(path))
@@ -111,6 +111,26 @@ def test_reads_what_was_written(folder: Path) -> None:
             np.testing.assert_array_equal(read.image, image)
             np.testing.assert_array_equal(read.mask, mask)
             assert reader.info(number) == {"file_name": f"photo {number}.ü.jpg"}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{"subsampling": 0}, {"subsampling": 2, "progressive": True}])
+def test_jpeg_has_the_pixels_that_pillow_gives(tmp_path: Path, mode: str, options: dict) -> None:
+    noise = Image.fromarray(arrays(0)[0]).resize((WIDTH, HEIGHT)).convert(mode)
+    stream = io.BytesIO()
+    noise.save(stream, "JPEG", quality=85, **options)
+
+    def with_jpeg(number: int) -> dict[str, bytes]:
+        others = sample(number)
+        return {"jpg": stream.getvalue(), "json": others["json"], "seg.png": others["seg.png"]}
+
+    folder = write_folder(tmp_path / "cars-ab", sample_of=with_jpeg)
+    with ShardReader(folder, "train") as reader:
+        if mode == "RGB":
+            np.testing.assert_array_equal(reader.read(0).image, np.asarray(Image.open(stream)))
+        else:
+            with pytest.raises(DataError, match=f"of mode {mode}"):
+                reader.read(0)
 
 
 @pytest.mark.parametrize("number", [-1, 5])
