@@ -10,7 +10,7 @@ import pytest
 from cardamage.data.shards.reader import packed_splits
 from cardamage.errors import UserError
 from cardamage.evaluation.results import read_result
-from cardamage.launch.slurm.attempt import progress
+from cardamage.launch.slurm.starts import progress
 from cardamage.launch.watching.overview import overviews
 from cardamage.launch.watching.record import claim, new_launch, read_launch, release
 from cardamage.report.load import load_run

@@ -11,20 +11,18 @@ bring it again. What is: everything else, as long as starts bring progress or SL
 """
 
 import argparse
-import json
 import re
 import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 
 from cardamage import version
 from cardamage.config import loading
 from cardamage.errors import ConfigError, ExitStatus, RunError, UserError, of_storage
 from cardamage.launch.slurm.resumption import resume_lost
-from cardamage.launch.slurm.starts import Start, read_starts, write_starts
+from cardamage.launch.slurm.starts import Start, progress, read_starts, wasted, write_starts
 from cardamage.launch.watching.notify import tell
 from cardamage.launch.watching.record import give_up, read_launch, was_cut_off
 from cardamage.launch.watching.tail import end_of, last_words
@@ -112,14 +110,14 @@ def begin(run: RunPaths, stage: str, limit: int, *, in_turn: bool = False) -> in
     print(f"=== {stages.now()} start {len(starts) + 1}: job {job.name} on {job.nodes}", flush=True)
     if not _is_wanted(run, before, job.name):
         return ExitStatus.FAILED
-    if stage == STAGES[-1] and (jobs := resume_lost(run)):
+    if stage == STAGES[-1] and (jobs := resume_lost(run, limit)):
         print(f"what died before is resumed by job {', '.join(jobs)}", flush=True)
         return NOTHING_TO_DO
     _check_upstream(run, stage)
     if _is_done(run, stage):
         print("nothing to do", flush=True)
         return NOTHING_TO_DO
-    if _wasted(starts, here) >= limit:
+    if wasted(starts, here) >= limit:
         return _give_up(run, before, limit)
     start = Start(job.name, job.nodes, here, stages.now(), before.attempts, end_of(run.log(stage)))
     write_starts(run, stage, [*starts, start])
@@ -163,7 +161,7 @@ def end(
     is_own = not (is_cancelled or saved or by_slurm)
     starts[-1] = replace(start, failed_node=failed_node, is_own_failure=is_own)
     write_starts(run, stage, starts)
-    if is_own and _wasted(starts, progress(run, stage)) >= limit:
+    if is_own and wasted(starts, progress(run, stage)) >= limit:
         return _give_up(run, record, limit)
     stages.stop(run, record, record.error, record.error_class or "fault")
     if is_cancelled:
@@ -172,24 +170,6 @@ def end(
     if failed_node and len(starts) > 1 and starts[-2].failed_node == failed_node:
         print(failed_node)
     return ExitStatus.STOPPED
-
-
-def progress(run: RunPaths, stage: str) -> list[int]:
-    """What there is of a stage's work: numbers that differ after every start that got anywhere."""
-    match stage.partition(".")[0]:
-        case "train":
-            saved = [0, 0]
-            with suppress(OSError, ValueError, LookupError, TypeError):
-                told = json.loads(run.progress.read_text(encoding="utf-8"))
-                saved = [told["epoch"], told["step"]]
-            return [len(run.finished_checkpoints()), *saved]
-        case "test":
-            return [len(list((run.root / "test").glob("*/epoch-*.npz")))]
-        case "pack":
-            shards = Path(loading.load(run.config).data.shards_dir)
-            return [len(list(shards.glob("*/*/*.tar")))]
-        case _:
-            return []
 
 
 def _is_wanted(run: RunPaths, before: stages.StageRecord, job: str) -> bool:
@@ -269,12 +249,6 @@ def _check_upstream(run: RunPaths, stage: str) -> None:
     if before.state != "done":
         _drop_later(run, stage)
         raise RunError(f"{run.root}: stage {name} needs {before.stage}, which is {before.state}")
-
-
-def _wasted(starts: list[Start], here: list[int]) -> int:
-    """How many of the last starts, which found what there is now, failed by their own fault."""
-    last = takewhile(lambda start: start.progress == here, reversed(starts))
-    return sum(start.is_own_failure for start in last)
 
 
 def _give_up(run: RunPaths, record: stages.StageRecord, limit: int) -> ExitStatus:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from cardamage.errors import UserError
-from cardamage.launch.slurm.starts import read_starts, write_starts
+from cardamage.launch.slurm.starts import Start, progress, read_starts, wasted, write_starts
 from cardamage.launch.watching.client import SUBMIT_S, ask, gist
 from cardamage.launch.watching.queue import Queue, ask_accounting, ask_queue
 from cardamage.launch.watching.record import LaunchRecord, read_launch
@@ -20,12 +20,13 @@ from cardamage.runs.study import is_study, read_study
 from cardamage.system.console import log
 from cardamage.system.locks import hold
 
-_BY_SLURM = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "TIMEOUT", "DEADLINE")
-_ENDED = (*_BY_SLURM, "FAILED", "OUT_OF_MEMORY")
+_ENDED = ("FAILED", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "TIMEOUT", "DEADLINE")
 
 
-def resume_lost(run: RunPaths) -> list[str]:
+def resume_lost(run: RunPaths, limit: int) -> list[str]:
     """Submit again what died unseen of a run, or of the runs of a study; the jobs that do it.
+
+    A stage that died so ``limit`` times in a row without progress has failed.
 
     Nothing where the machine has no ``sbatch``, as inside an image: ``status`` tells of it then.
     """
@@ -38,7 +39,7 @@ def resume_lost(run: RunPaths) -> list[str]:
     tests: list[str] = []
     for each in runs:
         with suppress(UserError):  # its own last job tells of it
-            tests += _resume(each, STAGES if of_study else STAGES[:-1], submitted)
+            tests += _resume(each, STAGES if of_study else STAGES[:-1], limit, submitted)
     if of_study and submitted:
         launch = read_launch(run)
         if launch is not None:
@@ -48,7 +49,10 @@ def resume_lost(run: RunPaths) -> list[str]:
 
 
 def _resume(
-    run: RunPaths, looked_at: Sequence[str], submitted: dict[tuple[str, str], str]
+    run: RunPaths,
+    looked_at: Sequence[str],
+    limit: int,
+    submitted: dict[tuple[str, str], str],
 ) -> list[str]:
     """Submit a lost stage of a run, one of some, and those behind it; the job that tests it."""
     if read_launch(run) is None:
@@ -57,7 +61,7 @@ def _resume(
     with hold(lock, f"{run.root} is being launched", "wait for it", wait=True):
         launch = read_launch(run)  # with what others have resumed meanwhile
         lost = _lost_stage(run, launch, looked_at) if launch else None
-        if launch is None or lost is None:
+        if launch is None or lost is None or not _may_start(run, lost, launch.jobs[lost], limit):
             return []
         log.info("%s: stage %s died unseen; it is resumed", run.root.name, lost)
         needs, tested = "", []
@@ -84,15 +88,26 @@ def _lost_stage(run: RunPaths, launch: LaunchRecord, looked_at: Sequence[str]) -
             return None
         job = launch.jobs[stage]
         queue = ask_accounting(ask_queue([job]), [job]).of(launch.slurm_cluster, launch.comment)
-        if not _is_lost(run, record, job, queue):
-            return None
-        starts = read_starts(run, stage)
-        state = queue.find(job)
-        if starts and not (state and state.state in _BY_SLURM):
-            # What kills its script each time has to end, too.
-            write_starts(run, stage, [*starts[:-1], replace(starts[-1], is_own_failure=True)])
-        return stage
+        return stage if _is_lost(run, record, job, queue) else None
     return None
+
+
+def _may_start(run: RunPaths, stage: str, job: str, limit: int) -> bool:
+    """Note a death that nobody saw; whether the stage may start again: what dies each time ends."""
+    record, starts = stages.read_stage(run, stage), read_starts(run, stage)
+    here = progress(run, stage)
+    if starts and starts[-1].job == job:
+        starts[-1] = replace(starts[-1], is_own_failure=True)
+    else:  # it did not even come to note its start
+        unseen = Start(job, "", here, stages.now(), record.attempts, 0, is_own_failure=True)
+        starts.append(unseen)
+    write_starts(run, stage, starts)
+    if wasted(starts, here) < limit:
+        return True
+    error = f"its batch script died {limit} times in a row without progress; see its log"
+    stages.fail(run, record, error, "fault")
+    stages.cancel_waiting(run, STAGES[STAGES.index(stage) + 1 :])
+    return False
 
 
 def _is_lost(run: RunPaths, record: stages.StageRecord, job: str, queue: Queue) -> bool:

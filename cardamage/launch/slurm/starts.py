@@ -2,8 +2,12 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import takewhile
+from pathlib import Path
 
+from cardamage.config import loading
 from cardamage.runs.paths import RunPaths
 from cardamage.system.files import write_json
 
@@ -40,3 +44,27 @@ def read_starts(run: RunPaths, stage: str) -> list[Start]:
 def write_starts(run: RunPaths, stage: str, starts: Sequence[Start]) -> None:
     """Note the starts of a stage."""
     write_json(run.starts(stage), [asdict(each) for each in starts])
+
+
+def progress(run: RunPaths, stage: str) -> list[int]:
+    """What there is of a stage's work: numbers that differ after every start that got anywhere."""
+    match stage.partition(".")[0]:
+        case "train":
+            saved = [0, 0]
+            with suppress(OSError, ValueError, LookupError, TypeError):
+                told = json.loads(run.progress.read_text(encoding="utf-8"))
+                saved = [told["epoch"], told["step"]]
+            return [len(run.finished_checkpoints()), *saved]
+        case "test":
+            return [len(list((run.root / "test").glob("*/epoch-*.npz")))]
+        case "pack":
+            shards = Path(loading.load(run.config).data.shards_dir)
+            return [len(list(shards.glob("*/*/*.tar")))]
+        case _:
+            return []
+
+
+def wasted(starts: list[Start], here: list[int]) -> int:
+    """How many of the last starts, which found what there is now, failed by their own fault."""
+    last = takewhile(lambda start: start.progress == here, reversed(starts))
+    return sum(start.is_own_failure for start in last)

@@ -8,8 +8,8 @@ import pytest
 
 from cardamage.config import loading
 from cardamage.errors import ExitStatus, RunError
-from cardamage.launch.slurm.attempt import HAS_ENDED, NOTHING_TO_DO, begin, end, progress
-from cardamage.launch.slurm.starts import read_starts
+from cardamage.launch.slurm.attempt import HAS_ENDED, NOTHING_TO_DO, begin, end
+from cardamage.launch.slurm.starts import progress, read_starts
 from cardamage.launch.watching.record import new_launch, read_launch
 from cardamage.runs.paths import RunPaths
 from cardamage.runs.stages import StageRecord, read_stage
