@@ -39,6 +39,10 @@ class ExitStatus(IntEnum):
     HUNG = 76
 
 
+GOT_NOWHERE = "got nowhere for"
+"""In the words of a process that its watchdog ended, by which others know that it had hung."""
+
+
 class CardamageError(Exception):
     """Base of every error this package raises on purpose.
 

@@ -88,7 +88,7 @@ Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
 class Notify(Section):
-    """Who is told when the run is done or has failed: a command, a URL, or both."""
+    """Who is told when the run is done, failed or hung: a command, a URL, or both."""
 
     command: Annotated[str, Field(min_length=1)] | None = None
     """Run by the shell; $CARDAMAGE_MESSAGE, $CARDAMAGE_STATE and $CARDAMAGE_RUN tell the rest."""
@@ -153,7 +153,7 @@ class Experiment(Section):
     track: list[Tracker] = []
     """Trackers that show each epoch while training runs, then test scores and sample pictures."""
     notify: Notify | None = None
-    """Who is told when the run is done or has failed; left out, nobody."""
+    """Who is told when the run is done, failed or hung; left out, nobody."""
 
     @model_validator(mode="before")
     @classmethod

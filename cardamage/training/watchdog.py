@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Self
 
-from cardamage.errors import ConfigError, ExitStatus
+from cardamage.errors import GOT_NOWHERE, ConfigError, ExitStatus
 from cardamage.system.processes import node_name
 from cardamage.training.distributed import COLLECTIVE_S
 
@@ -92,6 +92,6 @@ class Watchdog:
         self._stacks.seek(0)
         lines = self._stacks.read().decode(errors="replace").splitlines()
         who = f"process {os.environ.get('RANK', '0')} on {node_name()}"
-        first = f"error: {who} got nowhere for {self._limit_s:g} s; its stacks, latest call first:"
+        first = f"error: {who} {GOT_NOWHERE} {self._limit_s:g} s; its stacks, latest call first:"
         text = "\n".join([first, *(f"[{who}] {line}" for line in lines)])
         os.write(_STDERR, text.encode() + b"\n")  # at once, or those of several ranks would mix

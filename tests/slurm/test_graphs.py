@@ -59,7 +59,8 @@ class Graphs:
         self.slurm, self.program, self.folder = slurm, program, program.folder
         (self.folder / "hook").mkdir()
         (self.folder / "hook" / "sitecustomize.py").write_text(HOOK)
-        self.said = self.submit(f"{TWO_NODES}test: {{jobs: 2}}\n", "whole")
+        told = f'notify.command=echo "$CARDAMAGE_STATE" >> "{self.folder}/told"'
+        self.said = self.submit(f"{TWO_NODES}test: {{jobs: 2}}\n", "whole", options=(told,))
         self.following = subprocess.Popen(
             self.command(TWO_NODES, "fails", options=("optim.lr=1e30", "--follow")),
             cwd=self.folder,
@@ -206,6 +207,7 @@ def test_two_nodes_get_the_metrics_of_two_processes_here(graphs: Graphs):
     assert list(jobs) == ["pack", "train", "test.0", "test.1", "test", "report"]
     assert graphs.said == f"whole: {', '.join(f'{stage} {job}' for stage, job in jobs.items())}\n"
     assert (run.report / "index.html").is_file()
+    assert (graphs.folder / "told").read_text() == "done\n"  # by the last job
     assert read_stage(run, "train").job_id == jobs["train"]
     assert "process 1 on n1" in run.log("train").read_text()
     assert [read_stage(run, f"test.{i}").output["checkpoints"] for i in range(2)] == [1, 1]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cardamage import version
 from cardamage.config import loading
-from cardamage.errors import ConfigError, ExitStatus, RunError, UserError, of_storage
+from cardamage.errors import GOT_NOWHERE, ConfigError, ExitStatus, RunError, UserError, of_storage
 from cardamage.launch.slurm.resumption import resume_lost
 from cardamage.launch.slurm.starts import Start, progress, read_starts, wasted, write_starts
 from cardamage.launch.watching.notify import tell
@@ -82,12 +82,15 @@ def main() -> None:
 def tell_end(run: RunPaths, stage: str, status: int, *, has_run: bool) -> None:
     """Tell people of a run whose last stage has run and is done, or that this job failed for good.
 
+    Also that it had hung, although it is queued again: another start may hang as well.
     A job that only finds that the one before it failed says nothing: that one did.
     """
     with suppress(UserError):
         record = stages.read_stage(run, stage)
         if record.state == "failed" and status in (ExitStatus.FAILED, ExitStatus.USER_ERROR):
             tell(run, "failed", stage, record.error or "")
+        elif status == ExitStatus.STOPPED and GOT_NOWHERE in (record.error or ""):
+            tell(run, "stuck", stage, record.error or "")
         elif has_run and record.state == "done" and stage == STAGES[-1]:
             tell(run, "done", stage)
 

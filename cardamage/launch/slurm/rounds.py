@@ -73,14 +73,15 @@ def later_rounds(
 
 
 def slot_jobs(jobs: Sequence[BatchJob], ids: Mapping[str, str]) -> dict[Path, dict[str, str]]:
-    """For each search the jobs of its slots, named as ``launch.json`` has them."""
+    """For each search the jobs of its slots, named as ``launch.json`` has them.
+
+    As in ``report.train3.0``: of the third round, for the slots from the first on.
+    """
     found: dict[Path, dict[str, str]] = {}
     for job in (job for job in jobs if job.works[0].is_slot):
         slot = job.works[0].run
         name = f"{_SHARED}.{job.stage}{slot.parent.name}"
-        parts = found.setdefault(slot.parents[2], {})
-        number = sum(known.startswith(f"{name}.") for known in parts)
-        parts[f"{name}.{number}"] = ids[job.label]
+        found.setdefault(slot.parents[2], {})[f"{name}.{slot.name}"] = ids[job.label]
     return found
 
 
@@ -141,13 +142,13 @@ def _note_launch(run: RunPaths, launch: LaunchRecord, each: Round, place: int) -
     """Note in a trial's folder which jobs work for it from now on."""
     jobs: dict[str, str] = {}
     for stage in _stages(each):
-        chunk = [
-            job
-            for name, job in launch.jobs.items()
-            if name.startswith(f"{_SHARED}.{stage}{each.number}.")
-        ]
-        if len(chunk) == 1:
-            jobs[stage] = f"{chunk[0]}_{place}" if each.size > 1 else chunk[0]
+        name = f"{_SHARED}.{stage}{each.number}."
+        arrays = {int(k.removeprefix(name)): j for k, j in launch.jobs.items() if k.startswith(name)}
+        first = max((start for start in arrays if start <= place), default=None)
+        if first is not None:
+            end = min((start for start in arrays if start > place), default=each.size)
+            is_array = end - first > 1
+            jobs[stage] = f"{arrays[first]}_{place - first}" if is_array else arrays[first]
     if jobs:
         commands = {stage: ["sbatch"] for stage in jobs}
         noted = replace(launch, stages=commands, jobs=jobs, ended=now())

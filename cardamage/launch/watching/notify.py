@@ -1,4 +1,4 @@
-"""Telling people that a run has ended, by what ``notify`` in its config says.
+"""Telling people that a run has ended or hung, by what ``notify`` in its config says.
 
 Whoever starts a run's stages calls this: the launcher on this machine, and on SLURM the batch job
 that the run ended with. What goes wrong here is said and changes nothing else.
@@ -18,13 +18,14 @@ from cardamage.runs.paths import RunPaths
 from cardamage.runs.tables import read_table
 from cardamage.system.console import log
 
-End = Literal["done", "failed"]
+End = Literal["done", "failed", "stuck"]
+"""``stuck``: it had hung, and is queued again from what it saved."""
 
 _TIMEOUT_S = 60
 
 
 def tell(run: RunPaths, state: End, stage: str, error: str = "") -> None:
-    """Tell how a run ended: with ``stage``, by ``error`` if it failed. Raises nothing.
+    """Tell how a run ended: with ``stage``, by ``error`` unless it is done. Raises nothing.
 
     Nobody is told of a study: its runs are told of, each by its own config.
     """
@@ -48,6 +49,8 @@ def message(run: RunPaths, experiment: Experiment, state: End, stage: str, error
     """What there is to tell, on one line."""
     if state == "failed":
         return f"{experiment.name}: {stage} failed: {error or 'it did not say why'}"
+    if state == "stuck":
+        return f"{experiment.name}: {stage} was stuck and is queued again: {error}"
     select_by, best = experiment.test.select_by, ""
     with suppress(UserError, OSError, KeyError):
         rows = read_table(run.metrics)

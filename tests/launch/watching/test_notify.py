@@ -69,6 +69,7 @@ def test_here_a_run_that_ended_is_told_and_one_that_was_stopped_is_not(run, said
         ("report", "done", ExitStatus.DONE, False, []),  # it begins once more
         ("train", "done", ExitStatus.DONE, True, []),
         ("train", "stopped", ExitStatus.STOPPED, True, []),  # it is queued again
+        ("train", "stopped", ExitStatus.STOPPED, True, ["stuck"]),
         ("train", "failed", ExitStatus.FAILED, True, ["failed"]),
         ("train", "failed", ExitStatus.FAILED, False, ["failed"]),  # too many starts
         ("test", "waiting", ExitStatus.USER_ERROR, False, []),  # training failed, and said so
@@ -77,7 +78,8 @@ def test_here_a_run_that_ended_is_told_and_one_that_was_stopped_is_not(run, said
 def test_on_slurm_the_job_that_the_run_ended_with_tells(
     run, said, stage, state, status, has_run, expected
 ):
-    write_stage(run, StageRecord(stage, state, error="why"))
+    why = "process 1 on n1 got nowhere for 600 s" if expected == ["stuck"] else "why"
+    write_stage(run, StageRecord(stage, state, error=why))
     attempt.tell_end(run, stage, status, has_run=has_run)
     assert [line.partition("|")[0] for line in said()] == expected
 
