@@ -143,7 +143,9 @@ def _note_launch(run: RunPaths, launch: LaunchRecord, each: Round, place: int) -
     jobs: dict[str, str] = {}
     for stage in _stages(each):
         name = f"{_SHARED}.{stage}{each.number}."
-        arrays = {int(k.removeprefix(name)): j for k, j in launch.jobs.items() if k.startswith(name)}
+        arrays = {
+            int(k.removeprefix(name)): j for k, j in launch.jobs.items() if k.startswith(name)
+        }
         first = max((start for start in arrays if start <= place), default=None)
         if first is not None:
             end = min((start for start in arrays if start > place), default=each.size)
