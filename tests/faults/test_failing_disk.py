@@ -93,7 +93,11 @@ def test_a_state_that_cannot_be_read_now_is_not_taken_for_damaged(
 ) -> None:
     folder = at("train")
     run = RunPaths(folder / "runs/cars")
-    full = {"FAULT_CALL": "write", "FAULT_ERRNO": str(errno.ENOSPC), "FAULT_PATH": "epoch-0002"}
+    full = {
+        "FAULT_CALL": "write",
+        "FAULT_ERRNO": str(errno.ENOSPC),
+        "FAULT_PATH": "epoch-0002.safetensors",
+    }
     nursery.run(folder, "jobs/train.py", target("train"), **full)
     older, newest = run.states().values()
     for number in (errno.EIO, errno.ESTALE):

@@ -223,7 +223,7 @@ def trainings(cluster, program: Program) -> Iterator[dict[str, Training]]:
     names = ("time limit", "silent hang", "hang", "signal", "requeue", "kill", "preempted")
     made = {name: Training(slurm, program, name.replace(" ", "-")) for name in names}
     made["hang"].submit(watchdog_s=15, hangs=True)
-    made["preempted"].submit(partition="low", extra="gres: 'gpu:2'")
+    made["preempted"].submit(partition="low", extra="gres: 'gpu:1'")
     for name in ("time limit", "silent hang", "signal", "requeue", "kill"):
         made[name].submit(hangs=name == "silent hang")
     made["signal"].wait_until(lambda: "start 1:" in made["signal"].log, "start 1")

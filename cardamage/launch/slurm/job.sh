@@ -40,7 +40,7 @@ attempt() (  # SIGUSR2 may be sent to all of the job
 state() {  # this job's by SLURM, which may be away for minutes; nothing where nobody says
   local turn
   for turn in {1..30}; do
-    squeue -h -j "$job" -o "%T" 2>/dev/null && return
+    squeue -h -j "$job" -o "%T" 2>/dev/null && return 0
     sleep "$retry_s"
   done
 }
@@ -48,7 +48,7 @@ state() {  # this job's by SLURM, which may be away for minutes; nothing where n
 ask_requeue() {  # fails where SLURM refuses, not where it is away
   local turn said
   for turn in {1..30}; do
-    said=$(scontrol requeue "$job" 2>&1) && return
+    said=$(scontrol requeue "$job" 2>&1) && return 0  # bare, in a trap, it has another status
     case $said in
       *[Uu]nable\ to\ contact* | *[Tt]imed\ out* | *[Cc]onnection* | *[Zz]ero\ [Bb]ytes*) ;;
       *) break ;;
@@ -79,7 +79,7 @@ requeue() {  # $1: a node to stay away from, or nothing
     case $excluded in '' | '(null)' | None) excluded=$1 ;; *) excluded=$excluded,$1 ;; esac
     fits_without "$excluded" || { echo "node $1 is not avoided: too few are left"; excluded=; }
   fi
-  ask_requeue || resubmit "$excluded" || return
+  ask_requeue || resubmit "$excluded" || return 1
   [ -z "$excluded" ] || scontrol update JobId="$job" ExcNodeList="$excluded"
   sleep 300  # until SLURM ends it
 }
@@ -92,7 +92,7 @@ resubmit() {  # where a job may not be requeued: submit it again, and let those 
   new=$(
     anew
     sbatch --parsable ${comment:+--comment="$comment"} ${task:+--array="$task"} ${1:+--exclude="$1"} "$script"
-  ) || return
+  ) || return 1
   new=${new%%;*}${task:+_$task}
   squeue -h -r -u "$(id -un)" -t PENDING -o '%i %E' |
     awk -v job="$job" -v array="$array" -v task="$task" -v new="$new" '
