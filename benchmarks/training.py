@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
 from benchmarks import drawn
 from benchmarks.pairs import compare
@@ -207,7 +208,8 @@ def lightning_loop(network: str, reader: ShardReader, batch_size: int) -> Callab
             enable_model_summary=False,
             callbacks=[watch],
         )
-        trainer.fit(module, [batch] * (steps + 1))
+        # Bare, a list is taken for several loaders.
+        trainer.fit(module, DataLoader([batch] * (steps + 1), batch_size=None))
         return steps * batch_size / (watch.ended - watch.started)
 
     return rate
