@@ -37,6 +37,19 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_batch_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="photos a forward pass (%(default)s)"
+    )
+
+
+def check_at_least_one(what: str, **options: int) -> None:
+    """Refuse options, by their names in Python, that ask for fewer than one of something."""
+    for name, value in options.items():
+        if value < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} {value}: at least one {what}")
+
+
 def add_runs_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs-dir",

@@ -7,7 +7,12 @@ dataset look at every photo. Writes index.html, sheets and doubtful.csv; see doc
 import argparse
 from pathlib import Path
 
-from cardamage.commands.arguments import add_checkpoint, add_runs_dir
+from cardamage.commands.arguments import (
+    add_batch_size,
+    add_checkpoint,
+    add_runs_dir,
+    check_at_least_one,
+)
 from cardamage.errors import ConfigError
 
 
@@ -25,9 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="valid",
         help="which photos that the run was not trained on (%(default)s)",
     )
-    parser.add_argument(
-        "--batch-size", type=int, default=8, metavar="N", help="photos a forward pass (%(default)s)"
-    )
+    add_batch_size(parser)
     add_checkpoint(parser)
     add_runs_dir(parser)
 
@@ -38,9 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
     from cardamage.predict.doubtful import Looked, look_at, most_doubtful, write_doubtful
     from cardamage.system.console import log
 
-    for option, value in (("--number", arguments.number), ("--batch-size", arguments.batch_size)):
-        if value < 1:
-            raise ConfigError(f"{option} {value}: at least one photo")
+    check_at_least_one("photo", number=arguments.number, batch_size=arguments.batch_size)
     looked: list[Looked] = []
     for word in arguments.run:
         chosen = choose_model(word, arguments.checkpoint, arguments.runs_dir)

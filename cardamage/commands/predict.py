@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cardamage.commands.arguments import add_checkpoint, add_runs_dir
+from cardamage.commands.arguments import add_batch_size, add_checkpoint, add_runs_dir
 from cardamage.errors import ConfigError
 
 
@@ -47,9 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_checkpoint(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go")
-    parser.add_argument(
-        "--batch-size", type=int, default=8, metavar="N", help="photos a forward pass (%(default)s)"
-    )
+    add_batch_size(parser)
     parser.add_argument(
         "--flip",
         action="store_true",

@@ -8,8 +8,12 @@ import argparse
 import math
 from pathlib import Path
 
-from cardamage.commands.arguments import add_checkpoint, add_runs_dir
-from cardamage.errors import ConfigError
+from cardamage.commands.arguments import (
+    add_batch_size,
+    add_checkpoint,
+    add_runs_dir,
+    check_at_least_one,
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="FILE", help="a table (.csv) with the reasons as well"
     )
     add_checkpoint(parser)
-    parser.add_argument(
-        "--batch-size", type=int, default=8, metavar="N", help="photos a forward pass (%(default)s)"
-    )
+    add_batch_size(parser)
     add_runs_dir(parser)
 
 
@@ -38,9 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     from cardamage.predict.ranking import rank_photos
     from cardamage.runs.tables import Row, write_table
 
-    for option, value in (("--number", arguments.number), ("--batch-size", arguments.batch_size)):
-        if value < 1:
-            raise ConfigError(f"{option} {value}: at least one photo")
+    check_at_least_one("photo", number=arguments.number, batch_size=arguments.batch_size)
     photos = find_photos(arguments.images)
     model = choose_model(arguments.run, arguments.checkpoint, arguments.runs_dir).model
     ranked = rank_photos(model, photos, arguments.number, batch_size=arguments.batch_size)
