@@ -1,7 +1,6 @@
 """The report that compares several runs."""
 
 import hashlib
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +9,6 @@ from itertools import compress
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from cardamage.evaluation.intervals import Estimate, interval
 from cardamage.evaluation.metrics import OF_CLASS
@@ -19,7 +17,7 @@ from cardamage.report.gallery import gallery_of_runs
 from cardamage.report.lead import Rival, comparison_answer, headline, leading, rivals_of
 from cardamage.report.load import RunResults
 from cardamage.report.notices import Notice, comparison_notices, run_notices
-from cardamage.report.page import Report, render
+from cardamage.report.page import Report, address, render
 from cardamage.report.panels import COMPARISON, COSTS, SCORES, SWEEP, illustrate
 from cardamage.report.pictures import compared_pictures, contact_sheet_png, tested_alike
 from cardamage.report.repeats import Group, differing, flat_configs, grid_of, group_runs, sweep_of
@@ -276,7 +274,7 @@ def _link(results: RunResults, folder: Path | None) -> str | None:
     page = results.run.report / "index.html"
     if folder is None or not page.is_file():
         return None
-    return quote(os.path.relpath(page.resolve(), folder.resolve()))
+    return address(page, folder)
 
 
 def _words(results: RunResults) -> str:

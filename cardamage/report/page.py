@@ -6,11 +6,13 @@ Everything is rendered in memory first; the page itself is published last, so a 
 
 import base64
 import hashlib
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -106,6 +108,11 @@ def _contents(page: str) -> str:
     headings = re.findall(r'<h2 id="(\w+)">(.*?)</h2>', page)[1:]  # behind the answer
     items = "".join(f'<li><a href="#{place}">{text}</a></li>' for place, text in headings)
     return f'<nav class="contents" aria-label="Contents"><ul>{items}</ul></nav>'
+
+
+def address(page: Path, folder: Path) -> str:
+    """A link to a page as seen from a folder, whatever links of the disk lead to either."""
+    return quote(os.path.relpath(page.resolve(), folder.resolve()))
 
 
 def publish(report: Report, folder: Path) -> Path:

@@ -1,11 +1,9 @@
 """The part of a study's report that tells of a search: its trials, its rungs, what mattered."""
 
 import json
-import os
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
+from cardamage.report.page import address
 from cardamage.runs.paths import StudyPaths
 from cardamage.runs.stages import read_stage
 from cardamage.search.decide import keep_journal, ranked, reached, scores_at_levels
@@ -64,16 +62,12 @@ def _row(
         end = f"failed on the way to epoch {wanted}: {read_stage(run, 'train').error or 'no score'}"
     return {
         "name": run.root.name,
-        "link": _link(page, study.report) if page.is_file() else None,
+        "link": address(page, study.report) if page.is_file() else None,
         "values": [_shown(record.values[trial][key]) for key in record.settings.space],
         "scores": [scores.get(epoch) for epoch in levels(record.settings)],
         "end": end,
         "is_finalist": last == record.settings.epochs,
     }
-
-
-def _link(page: Path, folder: Path) -> str:
-    return quote(os.path.relpath(page.resolve(), folder.resolve()))
 
 
 def _shown(value: Any) -> str:

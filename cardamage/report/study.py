@@ -1,6 +1,5 @@
 """The reports of a study."""
 
-import os
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,7 +12,7 @@ from cardamage.errors import RunError
 from cardamage.report.comparison import comparison_report
 from cardamage.report.load import RunResults, load_run
 from cardamage.report.notices import Notice
-from cardamage.report.page import publish
+from cardamage.report.page import address, publish
 from cardamage.report.search import search_section
 from cardamage.runs.directory import resolve
 from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
@@ -104,8 +103,7 @@ def comparisons_with(run: RunPaths, folder: Path) -> list[tuple[str, str]]:
         with suppress(RunError):
             record = read_study(study)
             if root.name in record.runs:
-                page = os.path.relpath(study.report / "index.html", folder.resolve())
-                found.append((record.name, quote(page)))
+                found.append((record.name, address(study.report / "index.html", folder)))
     return found
 
 
