@@ -17,6 +17,9 @@ from scipy import ndimage
 from cardamage.evaluation.damages import SHARE, TOUCHING
 
 KINDS = ("unlabelled", "unfound")
+WORDS = {"unlabelled": "marked, not labelled", "unfound": "labelled, not found"}
+"""The kinds, for people."""
+
 COLUMNS = ("image", "kind", "class", "top", "left", "height", "width", "pixels", "confidence")
 """Of a disagreement: its image in the split and its kind by number, its class by id."""
 

@@ -19,7 +19,8 @@ from PIL import Image
 from cardamage.data.drawing import contact_sheet, layer_png, overlay
 from cardamage.data.images import encoded, resize_image, resize_mask
 from cardamage.data.shards.reader import ShardReader
-from cardamage.evaluation.disagreements import COLUMNS, KINDS, find_disagreements
+from cardamage.evaluation.confusion import foreground_probability
+from cardamage.evaluation.disagreements import COLUMNS, KINDS, WORDS, find_disagreements
 from cardamage.predict.index_page import figures_page
 from cardamage.predict.model import TrainedModel
 from cardamage.runs.tables import Row, write_table
@@ -65,9 +66,9 @@ def look_at(
         for start in range(0, len(reader), batch_size):
             numbers = range(start, min(start + batch_size, len(reader)))
             samples = [reader.read(number) for number in numbers]
-            probabilities = model.logits(np.stack([s.image for s in samples])).softmax(dim=1)
-            ids = probabilities.argmax(dim=1).to(torch.uint8).numpy()
-            foreground = 1 - probabilities[:, 0].numpy()
+            logits = model.logits(np.stack([s.image for s in samples]))
+            ids = logits.argmax(dim=1).to(torch.uint8).numpy()
+            foreground = foreground_probability(logits).numpy()
             for number, sample, predicted, sure in zip(
                 numbers, samples, ids, foreground, strict=True
             ):
@@ -156,4 +157,4 @@ def _sheet(each: Looked) -> Image.Image:
 def _words(each: Looked) -> str:
     if not each.doubt:
         return "outlines or classes differ"
-    return "marked, not labelled" if each.unlabelled > each.unfound else "labelled, not found"
+    return WORDS["unlabelled" if each.unlabelled > each.unfound else "unfound"]

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from cardamage.data.drawing import overlay
 from cardamage.data.shards.reader import ShardReader
-from cardamage.evaluation.disagreements import COLUMNS, KINDS
+from cardamage.evaluation.disagreements import COLUMNS, KINDS, WORDS
 from cardamage.evaluation.results import TestResult, read_result
 from cardamage.report.load import RunResults
 from cardamage.runs.tables import Row
@@ -28,7 +28,6 @@ MAX_LISTED, MAX_SHOWN = 500, 12
 """In the table, and with pictures on the page."""
 
 _LATE = 1 / 3  # of the tested epochs, the last
-_WORDS = {"unlabelled": "marked, not labelled", "unfound": "labelled, not found"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Suspect:
     @property
     def words(self) -> str:
         """The kind, for people."""
-        return _WORDS[self.kind]
+        return WORDS[self.kind]
 
 
 @dataclass(frozen=True)
