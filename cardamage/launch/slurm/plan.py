@@ -82,7 +82,7 @@ def plan_submission(
             in_turn=in_turn,
             continues=continues,
         )
-        for study in (study for study in studies if study.search):
+        for study in studies:
             chunks = partial(_of_slots, size=site.max_array_size, max_running=max_running)
             jobs += later_rounds(study, jobs, study.study.code / snapshot, chunks)
         jobs += [_comparison(study, snapshot, jobs) for study in compared]

@@ -127,7 +127,7 @@ def queue(submission: Submission, command: Sequence[str], found: dict[str, Any])
     ids: dict[str, str] = {}
     _end_cut_off(plans)
     before = ask_queue(job for plan in plans for job in unfinished_jobs(plan.run))
-    comment, slurm_cluster = f"cardamage-{uuid.uuid4().hex[:12]}", cluster_name()
+    comment, slurm_cluster = f"cardamage-{uuid.uuid4().hex[:12]}", before.cluster or cluster_name()
     committed = holder.slurm / f"{comment}.json"
 
     def take(plan: RunPlan) -> None:

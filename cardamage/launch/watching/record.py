@@ -122,8 +122,9 @@ def was_cut_off(launch: LaunchRecord | None) -> bool:
 
     Its jobs, if there are any, find that out and end.
     """
-    is_over = launch is not None and not launch.ended and not is_here(launch)
-    return is_over and launch is not None and bool(launch.comment) and not is_elsewhere(launch)
+    if launch is None or launch.ended or not launch.comment:
+        return False
+    return not is_here(launch) and not is_elsewhere(launch)
 
 
 def is_here(launch: LaunchRecord | None) -> bool:
