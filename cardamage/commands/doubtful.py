@@ -42,17 +42,20 @@ def run(arguments: argparse.Namespace) -> None:
     from cardamage.system.console import log
 
     check_at_least_one("photo", number=arguments.number, batch_size=arguments.batch_size)
-    looked: list[Looked] = []
+    held_out = []
     for word in arguments.run:
         chosen = choose_model(word, arguments.checkpoint, arguments.runs_dir)
         if chosen.run is None or chosen.experiment is None:
             raise ConfigError(f"{word} is a file; name its run, whose validation photos are known")
         (reader,) = packed_splits(chosen.run, chosen.experiment, arguments.split)
+        held_out.append((chosen, reader))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    looked: list[Looked] = []
+    for chosen, reader in held_out:
         epoch = chosen.model.info.epoch
         log.info("%s: epoch %d looks at %d photos", chosen.name, epoch, len(reader))
         looked += look_at(chosen.name, chosen.model, reader, batch_size=arguments.batch_size)
     photos = len({each.digest for each in looked})
     doubtful = most_doubtful(looked, arguments.number)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     write_doubtful(doubtful, photos, arguments.out)
     print(f"{len(doubtful)} of {photos:,} photos, index.html and doubtful.csv in {arguments.out}")
