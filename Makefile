@@ -67,10 +67,10 @@ bench: .venv/peers
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 schema: $(INSTALLED)
-	$(BIN)/python -c 'from pathlib import Path; from cardamage.config import loading, study; \
+	$(BIN)/python -c 'from pathlib import Path; from cardamage.config import loading, study_file; \
 	  from cardamage.system import files; \
 	  files.write_text(Path("configs/experiment.schema.json"), loading.json_schema()); \
-	  files.write_text(Path("configs/study.schema.json"), study.json_schema())'
+	  files.write_text(Path("configs/study.schema.json"), study_file.json_schema())'
 
 docs: $(INSTALLED)
 	$(BIN)/pip install --disable-pip-version-check --quiet -e '.[docs]'

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cardamage.config import dataset, loading, recipe, study, yaml12
+from cardamage.config import dataset, loading, recipe, study, study_file, yaml12
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (ROOT / "configs", ROOT / "configs/recipes")
@@ -68,7 +68,7 @@ def test_unet2_is_the_studys_experiment():
 def test_schema_is_current():
     assert json.loads(SCHEMA.read_text()) == json.loads(loading.json_schema()), "run: make schema"
     found = json.loads(SCHEMA.with_name("study.schema.json").read_text())
-    assert found == json.loads(study.json_schema()), "run: make schema"
+    assert found == json.loads(study_file.json_schema()), "run: make schema"
 
 
 def descriptions(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,8 @@ import pytest
 
 from cardamage.config import yaml12
 from cardamage.config.loading import is_study, parse
-from cardamage.config.study import Study, expand, json_schema
+from cardamage.config.study import Study, expand
+from cardamage.config.study_file import json_schema
 from cardamage.errors import ConfigError
 
 BASE = """\

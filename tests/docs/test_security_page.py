@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cardamage import labels
-from cardamage.config import study
+from cardamage.config import study_file
 from cardamage.data import images
 from cardamage.data.coco import segmentation, source
 from cardamage.data.shards import manifest
@@ -27,7 +27,7 @@ TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
         ),
         ("an image as packed", f"{manifest.MAX_SIDE:,} pixels a side"),
         ("classes", str(labels.MAX_CLASSES)),
-        ("runs of a study or sweep", f"{study.MAX_RUNS:,}"),
+        ("runs of a study or sweep", f"{study_file.MAX_RUNS:,}"),
     ],
 )
 def test_limits(row: str, told: str):
