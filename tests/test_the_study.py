@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cardamage.config import recipe
-from cardamage.launch.planning.plan import Plan, make_plan
+from cardamage.launch.planning.graph import Plan
+from cardamage.launch.planning.plan import make_plan
 from cardamage.runs.directory import open_run
 from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
 from cardamage.runs.stages import read_stage

@@ -18,8 +18,8 @@ from cardamage.launch.local.backend import Ending, Launch, run_here
 from cardamage.launch.local.commands import count_gpus, local_commands
 from cardamage.launch.local.search import run_rounds
 from cardamage.launch.planning.forecast import describe, outline, problems
+from cardamage.launch.planning.graph import Plan, RunPlan
 from cardamage.launch.planning.networks import prepare_networks
-from cardamage.launch.planning.plan import Plan, RunPlan
 from cardamage.launch.planning.preflight import plan_checked
 from cardamage.launch.planning.profiles import LocalProfile, SlurmProfile
 from cardamage.launch.watching.record import check_free, new_launch

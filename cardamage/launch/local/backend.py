@@ -8,7 +8,7 @@ from rich.console import Console
 from cardamage.errors import ExitStatus
 from cardamage.launch.local.commands import Command
 from cardamage.launch.local.process import StageProcess
-from cardamage.launch.planning.plan import RunPlan
+from cardamage.launch.planning.graph import RunPlan
 from cardamage.launch.watching.display import Countdown, StageDisplay
 from cardamage.launch.watching.notify import tell
 from cardamage.launch.watching.record import LaunchRecord, claim, release

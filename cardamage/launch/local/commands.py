@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cardamage.launch.planning.plan import RunPlan
+from cardamage.launch.planning.graph import RunPlan
 from cardamage.launch.planning.profiles import LocalProfile
 from cardamage.system.processes import count_cores
 

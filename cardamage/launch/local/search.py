@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from cardamage.errors import ExitStatus
-from cardamage.launch.planning.plan import Plan, RunPlan
+from cardamage.launch.planning.graph import Plan, RunPlan
 from cardamage.runs.missing import saved_progress
 from cardamage.runs.paths import RunPaths
 from cardamage.runs.stages import read_stage

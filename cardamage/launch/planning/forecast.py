@@ -12,7 +12,7 @@ from cardamage.config.experiment import Experiment
 from cardamage.data.coco.healthy import SHARES, healthy_files
 from cardamage.data.coco.source import ImageSource
 from cardamage.errors import UserError, counted
-from cardamage.launch.planning.plan import Plan, RunPlan, listed
+from cardamage.launch.planning.graph import Plan, RunPlan, listed
 from cardamage.launch.watching.display import duration
 from cardamage.launch.watching.tail import last_events
 from cardamage.runs.continued import has_begun

@@ -15,7 +15,7 @@ from typing import Any
 from cardamage.config.experiment import Experiment
 from cardamage.config.recipe import SmpModel
 from cardamage.errors import ConfigError
-from cardamage.launch.planning.plan import RunPlan
+from cardamage.launch.planning.graph import RunPlan
 from cardamage.runs.continued import has_begun, weights_file
 from cardamage.runs.paths import RunPaths, weights_folder
 from cardamage.system.files import write_json

@@ -15,7 +15,8 @@ from cardamage.data.coco.healthy import healthy_files
 from cardamage.data.coco.layout_check import require_splits
 from cardamage.data.coco.source import ImageSource
 from cardamage.errors import DataError, RunError, did_you_mean, require_extra
-from cardamage.launch.planning.plan import Plan, RunPlan, choose_stages, make_plan
+from cardamage.launch.planning.graph import Plan, RunPlan
+from cardamage.launch.planning.plan import choose_stages, make_plan
 from cardamage.launch.planning.profiles import Profile, SlurmProfile, choose_profile, load_profile
 from cardamage.launch.watching.queue import ask_queue
 from cardamage.launch.watching.record import check_free, read_launch, unfinished_jobs

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from cardamage.errors import ExitStatus, Stopped, plain
-from cardamage.launch.planning.plan import RunPlan
+from cardamage.launch.planning.graph import RunPlan
 from cardamage.launch.watching.display import Countdown, StageDisplay
 from cardamage.launch.watching.overview import RunOverview, StageOverview, overviews
 from cardamage.launch.watching.tail import EventTail, end_of

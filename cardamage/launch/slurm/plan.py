@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from cardamage.errors import RunError
-from cardamage.launch.planning.plan import Plan, RunPlan, StudyPlan
+from cardamage.launch.planning.graph import Plan, RunPlan, StudyPlan
 from cardamage.launch.planning.preflight import queued_training
 from cardamage.launch.planning.profiles import SlurmProfile
 from cardamage.launch.slurm.batch_job import BatchJob, Need, Work

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cardamage.errors import RunError
-from cardamage.launch.planning.plan import RunPlan, StudyPlan
+from cardamage.launch.planning.graph import RunPlan, StudyPlan
 from cardamage.launch.slurm.batch_job import BatchJob, Need, Work
 from cardamage.launch.watching.record import LaunchRecord, read_launch
 from cardamage.runs.directory import open_run

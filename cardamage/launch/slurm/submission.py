@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from cardamage.errors import CardamageError, ConfigError, RunError, Stopped
-from cardamage.launch.planning.plan import Plan, RunPlan
+from cardamage.launch.planning.graph import Plan, RunPlan
 from cardamage.launch.planning.profiles import SlurmProfile
 from cardamage.launch.slurm.batch_job import BatchJob, asked_for, by_run
 from cardamage.launch.slurm.code_snapshot import share_snapshot, take_snapshot

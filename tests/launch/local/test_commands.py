@@ -6,8 +6,10 @@ import pytest
 
 from cardamage.errors import ConfigError
 from cardamage.launch.local.commands import Command, count_gpus, local_commands
-from cardamage.launch.planning.plan import STAGES, RunPlan, make_plan
+from cardamage.launch.planning.graph import RunPlan
+from cardamage.launch.planning.plan import make_plan
 from cardamage.launch.planning.profiles import PROFILES, LocalProfile, load_profile
+from cardamage.runs.paths import STAGES
 from cardamage.system.processes import count_cores
 
 ACCELERATE = "--quiet --num_machines 1 --mixed_precision no --dynamo_backend no"

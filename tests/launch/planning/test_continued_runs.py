@@ -11,14 +11,15 @@ import yaml
 from cardamage.config import loading
 from cardamage.errors import ConfigError, RunError, UserError
 from cardamage.launch.planning.forecast import outline
-from cardamage.launch.planning.plan import STAGES, Plan, make_plan
+from cardamage.launch.planning.graph import Plan
+from cardamage.launch.planning.plan import make_plan
 from cardamage.launch.planning.preflight import check_continued
 from cardamage.launch.planning.profiles import SlurmProfile
 from cardamage.launch.slurm.plan import Submission, plan_submission
 from cardamage.launch.slurm.site import Site
 from cardamage.launch.watching.record import new_launch
 from cardamage.runs.directory import open_run
-from cardamage.runs.paths import RunPaths
+from cardamage.runs.paths import STAGES, RunPaths
 from cardamage.runs.stages import StageRecord
 from cardamage.system.files import write_json
 from tests.helpers.markers import write_stage

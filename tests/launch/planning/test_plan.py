@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cardamage.errors import ConfigError, RunError
-from cardamage.launch.planning.plan import Plan, choose_stages, make_plan
+from cardamage.launch.planning.graph import Plan
+from cardamage.launch.planning.plan import choose_stages, make_plan
 from cardamage.runs.directory import open_run
 from cardamage.runs.paths import STAGES, RunPaths, ShardPaths, StudyPaths
 from cardamage.runs.stages import StageRecord, read_stage

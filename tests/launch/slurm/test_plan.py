@@ -7,13 +7,13 @@ import pytest
 import yaml
 
 from cardamage.errors import ConfigError
-from cardamage.launch.planning.plan import STAGES, make_plan
+from cardamage.launch.planning.plan import make_plan
 from cardamage.launch.planning.profiles import SlurmProfile
 from cardamage.launch.slurm.batch_job import BatchJob, by_run
 from cardamage.launch.slurm.limits import Limit, Limits
 from cardamage.launch.slurm.plan import Submission, plan_submission
 from cardamage.launch.slurm.site import Partition, Site, check_partition
-from cardamage.runs.paths import RunPaths
+from cardamage.runs.paths import STAGES, RunPaths
 from cardamage.runs.stages import StageRecord
 from tests.helpers.markers import write_stage
 
