@@ -8,11 +8,12 @@ import pytest
 from rich.console import Console
 
 from cardamage.cli import main
-from cardamage.commands.status import _lines_below, _ordered, _table
+from cardamage.commands.status import _ordered
 from cardamage.errors import ConfigError
 from cardamage.launch.planning.plan import make_plan
 from cardamage.launch.watching.overview import all_runs, overviews
 from cardamage.launch.watching.queue import JobState
+from cardamage.launch.watching.table import lines_below, table_of
 from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
 from cardamage.runs.stages import StageRecord
 from cardamage.runs.tables import write_table
@@ -42,7 +43,7 @@ def shown(runs: Path, width: int, *, is_wide: bool = False) -> list[str]:
     console = Console(width=width, record=True, force_terminal=False, color_system=None)
     with console.capture() as captured:
         found = overviews(all_runs(runs))
-        console.print(_table(found, [StudyPaths(runs / "s")], is_wide=is_wide))
+        console.print(table_of(found, [StudyPaths(runs / "s")], is_wide=is_wide))
     return captured.get().splitlines()
 
 
@@ -86,7 +87,7 @@ def test_why_a_job_waits_is_said_once(runs: Path):
         )
         for o in found
     ]
-    (line,) = (line for line in _lines_below(waiting) if "BadConstraints" in line)
+    (line,) = (line for line in lines_below(waiting) if "BadConstraints" in line)
     assert "too many are excluded" in line
 
 
