@@ -172,7 +172,7 @@ ended=1  # what the job ends with: 0 where any of its runs is done, as the other
 elsewhere=
 for ((turn = first; turn < ${#runs[@]}; turn += elements)); do
   [ ${#by_slurm[@]} = 0 ] || again  # asked to make room after the run before
-  choose "$turn"
+  choose "$turn" || { ended=0; continue; }
   [ ${#mine[@]} = 1 ] || exec >>"$run/logs/$stage.log" 2>&1
   work
   case $verdict in

@@ -73,15 +73,16 @@ def later_rounds(
 
 
 def slot_jobs(jobs: Sequence[BatchJob], ids: Mapping[str, str]) -> dict[Path, dict[str, str]]:
-    """For each search the jobs of its slots, named as ``launch.json`` has them.
+    """For each search the job of each slot, named as ``launch.json`` has them.
 
-    As in ``report.train3.0``: of the third round, for the slots from the first on.
+    As in ``report.train3.0``: that of the first slot of the third round.
     """
     found: dict[Path, dict[str, str]] = {}
     for job in (job for job in jobs if job.works[0].is_slot):
-        slot = job.works[0].run
-        name = f"{_SHARED}.{job.stage}{slot.parent.name}"
-        found.setdefault(slot.parents[2], {})[f"{name}.{slot.name}"] = ids[job.label]
+        for index, slot in enumerate(work.run for work in job.works):
+            name = _slot_job(job.stage, int(slot.parent.name), int(slot.name))
+            element = f"_{index % job.elements}" if job.is_array else ""
+            found.setdefault(slot.parents[2], {})[name] = f"{ids[job.label]}{element}"
     return found
 
 
@@ -140,21 +141,20 @@ def _fill_slots(study: StudyPaths, each: Round, trials: Sequence[int]) -> None:
 
 def _note_launch(run: RunPaths, launch: LaunchRecord, each: Round, place: int) -> None:
     """Note in a trial's folder which jobs work for it from now on."""
-    jobs: dict[str, str] = {}
-    for stage in _stages(each):
-        name = f"{_SHARED}.{stage}{each.number}."
-        arrays = {
-            int(k.removeprefix(name)): j for k, j in launch.jobs.items() if k.startswith(name)
-        }
-        first = max((start for start in arrays if start <= place), default=None)
-        if first is not None:
-            end = min((start for start in arrays if start > place), default=each.size)
-            is_array = end - first > 1
-            jobs[stage] = f"{arrays[first]}_{place - first}" if is_array else arrays[first]
+    of_slots = [
+        {stage: launch.jobs.get(_slot_job(stage, each.number, number)) for stage in _stages(each)}
+        for number in range(each.size)
+    ]
+    jobs = {stage: job for stage, job in of_slots[place].items() if job}
     if jobs:
+        in_turn = [s for s, job in jobs.items() if sum(of[s] == job for of in of_slots) > 1]
         commands = {stage: ["sbatch"] for stage in jobs}
-        noted = replace(launch, stages=commands, jobs=jobs, ended=now())
+        noted = replace(launch, stages=commands, jobs=jobs, in_turn=in_turn, ended=now())
         write_json(run.launch, noted.__dict__)
+
+
+def _slot_job(stage: str, number: int, slot: int) -> str:
+    return f"{_SHARED}.{stage}{number}.{slot}"
 
 
 def _stages(each: Round) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from cardamage.system.files import naming
 _BODY = Path(__file__).with_name("job.sh")
 _FOLLOWED = (
     '  run=$(readlink -f "$run")',
-    '  [ -f "$run/config.yaml" ] || exit 0  # no trial came here',
+    '  [ -f "$run/config.yaml" ] || return 1  # no trial came here',
 )
 
 
@@ -158,7 +158,7 @@ def body(job: BatchJob, profile: SlurmProfile) -> str:
         f"once=({' '.join(once)})  # before what begins and ends an attempt",
         f"step=({' '.join(step)})",
         f"python=({' '.join(inside)})",
-        "choose() {  # a run by its index",
+        "choose() {  # a run by its index; fails where there is none",
         "  run=${runs[$1]}",
         *(_FOLLOWED if job.works[0].is_slot else ()),
         "  stage=${stages[$1]}",

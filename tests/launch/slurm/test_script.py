@@ -171,6 +171,25 @@ case $run in c) exit 1 ;; e) exit 75 ;; esac""",
     assert (tmp_path / "told").read_text() == "requeue 7_0\n"
 
 
+def test_a_slot_of_a_search_without_a_trial_is_passed_over(tmp_path: Path):
+    slots = [tmp_path / "rounds" / name for name in "01"]
+    for slot, name in zip(slots, ("idle", "trial"), strict=True):
+        (tmp_path / name / "logs").mkdir(parents=True)
+        slot.parent.mkdir(exist_ok=True)
+        slot.symlink_to(tmp_path / name)
+    (tmp_path / "trial" / "config.yaml").touch()
+    (tmp_path / "python").write_text(f"#!/bin/bash\necho \"$*\" >> '{tmp_path}/asked'\nexit 3\n")
+    (tmp_path / "python").chmod(0o755)
+    of_slots = job(*slots, in_turn=2)
+    works = tuple(replace(work, is_slot=True) for work in of_slots.works)
+    text = render(replace(of_slots, works=works), profile())
+    text = text.replace(sys.executable, str(tmp_path / "python"))
+    ended = subprocess.run(["bash", "-c", text], env={"SLURM_JOB_ID": "7"}, check=False)
+    assert ended.returncode == 0
+    (asked,) = (tmp_path / "asked").read_text().splitlines()
+    assert asked.endswith(f"begin {tmp_path / 'trial'} train")
+
+
 def test_so_many_of_an_array_run_at_once(tmp_path: Path):
     array = job(tmp_path / "a", tmp_path / "b", max_running=1)
     assert options(render(array, profile()))["array"] == "0-1%1"
