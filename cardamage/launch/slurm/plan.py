@@ -70,7 +70,8 @@ def plan_submission(
         _check_name(each.run)
     snapshot = name_snapshot(both[0].run)
     place, continues = _place_of_arrays(both, studies), _continues(plan, runs)
-    in_turn = profile.runs_per_job
+    at_once = (profile.train.side_by_side, profile.test.side_by_side, profile.report.side_by_side)
+    in_turn = max(profile.runs_per_job, *at_once)
     while True:
         jobs = _make_jobs(
             runs,

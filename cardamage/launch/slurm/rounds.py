@@ -12,6 +12,7 @@ from pathlib import Path
 from cardamage.errors import RunError
 from cardamage.launch.planning.graph import RunPlan, StudyPlan
 from cardamage.launch.slurm.batch_job import BatchJob, Need, Work
+from cardamage.launch.watching.client import submit_script
 from cardamage.launch.watching.record import LaunchRecord, read_launch
 from cardamage.runs.directory import open_run
 from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
@@ -24,6 +25,9 @@ from cardamage.system.files import write_json
 
 _SHARED = "report"
 """The stage that the other jobs of a search share the work of, by their names."""
+
+DECIDES = f"{_SHARED}.decide"
+"""Before its number: what the stage is called that decides a round."""
 
 
 def later_rounds(
@@ -80,10 +84,45 @@ def slot_jobs(jobs: Sequence[BatchJob], ids: Mapping[str, str]) -> dict[Path, di
     found: dict[Path, dict[str, str]] = {}
     for job in (job for job in jobs if job.works[0].is_slot):
         for index, slot in enumerate(work.run for work in job.works):
-            name = _slot_job(job.stage, int(slot.parent.name), int(slot.name))
+            name = _slot_job(job.stage, int(slot.parent.name), slot.name)
             element = f"_{index % job.elements}" if job.is_array else ""
             found.setdefault(slot.parents[2], {})[name] = f"{ids[job.label]}{element}"
     return found
+
+
+def round_again(study: StudyPaths, number: int) -> dict[str, list[str]]:
+    """Decide a round whose own job for it died, and submit its jobs again, by stage.
+
+    SLURM took them out of the queue when that job ended.
+
+    Raises:
+        UserError: SLURM refuses.
+    """
+    launch, record = read_launch(study), read_search(study)
+    if launch is None or record is None:
+        return {}
+    made: dict[str, list[str]] = {}
+    for stage in _stages(rounds_of(record.settings)[number - 1]):
+        prefix = _slot_job(stage, number, "")
+        slots = [job for name, job in launch.jobs.items() if name.startswith(prefix)]
+        arrays = [*dict.fromkeys(job.partition("_")[0] for job in slots)]
+        before, made[stage] = [*made.values()][-1:], []
+        for part, array in enumerate(arrays):
+            kind = "aftercorr" if f"{array}_0" in slots else "afterok"
+            needs = f"{kind}:{before[0][part]}" if before else ""
+            script = _script(study, stage, number, arrays, array)
+            new = submit_script(script, needs, launch.comment)
+            made[stage].append(new)
+            with study.resubmitted.open("a", encoding="utf-8") as noted:
+                for old in (job for job in dict.fromkeys(slots) if job.partition("_")[0] == array):
+                    noted.write(f"{old} {new}{old.removeprefix(array)}\n")
+    decide(study, number)
+    return made
+
+
+def _script(study: StudyPaths, stage: str, number: int, arrays: Sequence[str], array: str) -> Path:
+    part = f"-part{arrays.index(array)}" if len(arrays) > 1 else ""
+    return study.slurm / f"{stage}-round{number}-{read_study(study).name}{part}.sbatch"
 
 
 def decide(study: StudyPaths, number: int) -> None:
@@ -136,24 +175,31 @@ def _fill_slots(study: StudyPaths, each: Round, trials: Sequence[int]) -> None:
                 if run.stage(stage).is_file():
                     wait(run, stage)
             if launch:
-                _note_launch(run, launch, each, place)
+                _note_launch(study, run, launch, each, place)
 
 
-def _note_launch(run: RunPaths, launch: LaunchRecord, each: Round, place: int) -> None:
+def _note_launch(
+    study: StudyPaths, run: RunPaths, launch: LaunchRecord, each: Round, place: int
+) -> None:
     """Note in a trial's folder which jobs work for it from now on."""
-    of_slots = [
-        {stage: launch.jobs.get(_slot_job(stage, each.number, number)) for stage in _stages(each)}
-        for number in range(each.size)
-    ]
-    jobs = {stage: job for stage, job in of_slots[place].items() if job}
+    jobs: dict[str, str] = {}
+    commands: dict[str, list[str]] = {}
+    in_turn = []
+    for stage in _stages(each):
+        names = [_slot_job(stage, each.number, str(slot)) for slot in range(each.size)]
+        slots = [launch.jobs.get(name, "") for name in names]
+        if job := slots[place]:
+            jobs[stage] = job
+            arrays = [*dict.fromkeys(slot.partition("_")[0] for slot in slots)]
+            script = _script(study, stage, each.number, arrays, job.partition("_")[0])
+            commands[stage] = ["sbatch", str(script)]
+            in_turn += [stage] * (slots.count(job) > 1)
     if jobs:
-        in_turn = [s for s, job in jobs.items() if sum(of[s] == job for of in of_slots) > 1]
-        commands = {stage: ["sbatch"] for stage in jobs}
         noted = replace(launch, stages=commands, jobs=jobs, in_turn=in_turn, ended=now())
         write_json(run.launch, noted.__dict__)
 
 
-def _slot_job(stage: str, number: int, slot: int) -> str:
+def _slot_job(stage: str, number: int, slot: str) -> str:
     return f"{_SHARED}.{stage}{number}.{slot}"
 
 
@@ -162,4 +208,4 @@ def _stages(each: Round) -> tuple[str, ...]:
 
 
 def _decision(number: int) -> str:
-    return f"{_SHARED}.decide{number}"
+    return f"{DECIDES}{number}"

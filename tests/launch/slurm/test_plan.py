@@ -217,7 +217,7 @@ def test_under_a_limit_the_trials_of_all_rounds_take_turns(folder: Path):
     root = folder / "runs" / "found"
     ids = slot_jobs(jobs, {job.label: str(n) for n, job in enumerate(jobs)})[root]
     assert [ids[f"report.train3.{slot}"] for slot in range(4)] == ["5_0", "5_1", "5_0", "5_1"]
-    with pytest.raises(ConfigError, match="needs at least 9 more, and 8 may .* fewer rounds"):
+    with pytest.raises(ConfigError, match=r"needs at least 9 more, and 8 may .* fewer rounds"):
         submission(name, limits=limited(8))
 
 
@@ -225,6 +225,8 @@ def test_a_profile_may_have_runs_take_turns(folder: Path):
     name = sweep(folder, seed=list(range(5)))
     jobs = {job.stage: job for job in submission(name, runs_per_job=2).jobs[:-1]}
     assert [jobs[stage].elements for stage in STAGES] == [1, 3, 3, 3]
+    jobs = {job.stage: job for job in submission(name, train={"side_by_side": 3}).jobs[:-1]}
+    assert [jobs[stage].elements for stage in STAGES] == [1, 2, 2, 2]
 
 
 def test_two_hundred_runs_are_five_calls(folder: Path):

@@ -1,6 +1,7 @@
 """The text of batch scripts; no SLURM is needed, and bash reads what SLURM would run."""
 
 import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from cardamage.launch.planning.profiles import SlurmProfile
 from cardamage.launch.slurm.batch_job import BatchJob, Work
 from cardamage.launch.slurm.script import StageExecutor, render
+from tests.helpers.fake_runs import until
 
 STEP = '"${step[@]}" "${python[@]}" -m cardamage "${command[@]}"'
 WEIRD = Path("/shared/a 'weird' \"run\" 100% $HOME é")
@@ -39,7 +41,7 @@ def options(text: str) -> dict[str, str]:
 
 def run_body(text: str, folder: Path, then: str, **env: str) -> str:
     """What bash prints that runs the values and functions of a script, and then some lines."""
-    body, found, _ = text.partition("\ntrap at_usr2 USR2\n")
+    body, found, _ = text.partition('\n[ "$lanes" -le ')
     assert found
     environment = {"PATH": f"{folder}:/usr/bin:/bin", "SLURM_JOB_ID": "7", **env}
     result = subprocess.run(
@@ -169,6 +171,39 @@ case $run in c) exit 1 ;; e) exit 75 ;; esac""",
     assert [line.partition(" ")[0] for line in asked] == ["a", "a", "c", "c", "e", "e"]
     assert all("--in-turn" in line for line in asked)
     assert (tmp_path / "told").read_text() == "requeue 7_0\n"
+
+
+def test_runs_side_by_side_all_heed_usr2_and_the_job_is_queued_again_once(tmp_path: Path):
+    runs = [tmp_path / name for name in "abcd"]
+    for run in runs:
+        (run / "logs").mkdir(parents=True)
+    text = render(job(*runs, in_turn=4), profile(train={"side_by_side": 2}))
+    assert "--overlap" in text
+    shell = {  # both steps of the first pair are at work before one gets the signal
+        "srun": """trap 'touch "$run.saved"; exit 0' USR2
+for run; do :; done; touch "$run.works"
+until [ -f "$run.saved" ]; do /bin/sleep 0.05; done""",
+        "squeue": "echo RUNNING",
+        "scontrol": 'echo "$@" >> told',
+        "sleep": "exit 0",
+        "python": f"""for word; do last=$before; before=$word; done
+echo "${{last##*/}} $*" >> '{tmp_path}/asked'
+case "$*" in *" end "*) exit 75 ;; esac""",
+    }
+    for name, line in shell.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\ncd '{tmp_path}'\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    text = text.replace(sys.executable, str(tmp_path / "python"))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
+    process = subprocess.Popen(["bash", "-c", text], env=environment)
+    until(lambda: all((tmp_path / f"{name}.works").is_file() for name in "ab"))
+    process.send_signal(signal.SIGUSR2)
+    assert process.wait(timeout=30) == 75
+    assert sorted(path.name for path in tmp_path.glob("*.saved")) == ["a.saved", "b.saved"]
+    ends = [line for line in (tmp_path / "asked").read_text().splitlines() if " end " in line]
+    assert sorted(line[0] for line in ends) == ["a", "b"]
+    assert all("--by-slurm" in line for line in ends)
+    assert (tmp_path / "told").read_text() == "requeue 7\n"
 
 
 def test_a_slot_of_a_search_without_a_trial_is_passed_over(tmp_path: Path):
