@@ -138,12 +138,12 @@ def disturbed_on_slurm(
                 sys.exit(f"the search was not submitted; see {folder / 'log'}")
             for number, moment in enumerate(moments):
                 while jobs_of(cluster) and checkpoints(folder) < moment:
-                    time.sleep(0.2)
+                    time.sleep(0.5)
                 what = ("the stage of a job", "a batch shell", "that of a decision")[number % 3]
                 if what != "that of a decision":
                     time.sleep(random.uniform(0, 10))
                 while (found := jobs_of(cluster)) and not kill_in_job(what, found, random):
-                    time.sleep(0.2)
+                    time.sleep(0.5)
                 done.append((what, decided(folder), checkpoints(folder)))
             while jobs_of(cluster):
                 time.sleep(1)

@@ -101,22 +101,28 @@ def round_again(study: StudyPaths, number: int) -> dict[str, list[str]]:
     launch, record = read_launch(study), read_search(study)
     if launch is None or record is None:
         return {}
+    decide(study, number)  # first: the jobs print through the slots
     made: dict[str, list[str]] = {}
     for stage in _stages(rounds_of(record.settings)[number - 1]):
         prefix = _slot_job(stage, number, "")
-        slots = [job for name, job in launch.jobs.items() if name.startswith(prefix)]
-        arrays = [*dict.fromkeys(job.partition("_")[0] for job in slots)]
+        slots = {
+            name.removeprefix(prefix): job
+            for name, job in launch.jobs.items()
+            if name.startswith(prefix)
+        }
+        arrays = [*dict.fromkeys(job.partition("_")[0] for job in slots.values())]
         before, made[stage] = [*made.values()][-1:], []
         for part, array in enumerate(arrays):
-            kind = "aftercorr" if f"{array}_0" in slots else "afterok"
+            kind = "aftercorr" if f"{array}_0" in slots.values() else "afterok"
             needs = f"{kind}:{before[0][part]}" if before else ""
             script = _script(study, stage, number, arrays, array)
-            new = submit_script(script, needs, launch.comment)
-            made[stage].append(new)
-            with study.resubmitted.open("a", encoding="utf-8") as noted:
-                for old in (job for job in dict.fromkeys(slots) if job.partition("_")[0] == array):
-                    noted.write(f"{old} {new}{old.removeprefix(array)}\n")
-    decide(study, number)
+            made[stage].append(submit_script(script, needs, launch.comment))
+        for slot, old in slots.items():
+            array, cut, element = old.partition("_")
+            line = f"{old} {made[stage][arrays.index(array)]}{cut}{element}\n"
+            for run in (study, RunPaths(study.slot(number, int(slot)))):
+                with run.resubmitted.open("a", encoding="utf-8") as noted:
+                    noted.write(line)
     return made
 
 
