@@ -159,12 +159,9 @@ class Drill:
 
 def results(run: RunPaths) -> dict[str, str]:
     """A digest of every result of a run; headers of safetensors are in an order of chance."""
-    files = [*run.root.glob("checkpoints/*.safetensors"), run.metrics, *run.root.glob("test/*/*")]
-    return {
-        str(f.relative_to(run.root)): hashlib.sha256(_content(f)).hexdigest()
-        for f in files
-        if f.suffix in (".safetensors", ".csv", ".npz") and f.is_file()
-    }
+    patterns = ("checkpoints/*.safetensors", "metrics.csv", "test/*.csv", "test/*/*.npz")
+    files = [file for pattern in patterns for file in run.root.glob(pattern)]
+    return {str(f.relative_to(run.root)): hashlib.sha256(_content(f)).hexdigest() for f in files}
 
 
 def _content(file: Path) -> bytes:

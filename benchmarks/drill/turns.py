@@ -2,10 +2,12 @@
 
 ``python -m benchmarks.drill.turns`` starts the cluster of the tests, as root on Debian, lets a user
 have 20 jobs there, submits 200 runs once, waits until nothing is queued, and trains a sample of
-them again, one by one and without SLURM. Stages on SLURM are forks (``benchmarks.drill.forks``).
+them again, one by one and without SLURM. To spare imports, stages are forks: on SLURM those of
+``benchmarks.drill.forks``, without it warm starts of the drill.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.drill.on_slurm import ROOT, Drill, results
+from benchmarks.drill.starts import Order, WarmStart, preload
 from cardamage.launch.watching.record import read_launch
 from cardamage.runs.attempts import read_attempts
 from cardamage.runs.paths import STAGES, RunPaths
@@ -42,6 +45,7 @@ container: {{runtime: apptainer, image: none}}
 save_seconds: 60
 """
 _POLL_S = 10.0
+_RESULTS = 4  # a checkpoint, metrics.csv, the test table and the counts
 
 
 def main() -> None:
@@ -119,23 +123,33 @@ def swept(drill: Drill, count: int, limit: int, minutes: int) -> list[RunPaths]:
 
 
 def compared(drill: Drill, runs: list[RunPaths], sample: int) -> int:
-    """Train a sample again, alone and started cold; how many differ.
+    """Train and test a sample again, alone; how many differ.
 
     In it are the first and the last runs of elements.
     """
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.chdir(drill.folder)
+    preload()
     ends = max(1, sample // 3)
     middle = runs[ends:-ends]
     chosen = [*runs[:ends], *drill.chance.sample(middle, sample - 2 * ends), *runs[-ends:]]
     different = 0
     for run in chosen:
         seed = run.root.name.rpartition("_")[2]
-        name = f"alone-{seed}"
-        words = ("submit", "tiny.yaml", f"name={name}", f"seed={seed}")
-        drill.program(*words, "--stages", "pack,train,test", "--cluster", "local")
-        alone = results(RunPaths(run.root.with_name(name)))
+        alone = RunPaths(drill.folder / "alone" / f"seed_{seed}")
+        for stage in ("pack", "train", "test"):
+            words = (f"name={alone.root.name}", f"seed={seed}", f"--runs-dir={alone.root.parent}")
+            log = drill.folder / f"{alone.root.name}.log"
+            order = Order(ROOT / "jobs" / f"{stage}.py", ("tiny.yaml", *words), 1, log, str(log))
+            start = WarmStart(order)
+            while (status := start.poll()) is None:
+                time.sleep(0.05)
+            if status:
+                sys.exit(f"{stage} of seed {seed} alone ended with {status}; see {log}")
         found = results(run)
-        different += found != alone
-        print(f"seed {seed}: {len(found)} files, equal: {found == alone}", flush=True)
+        is_equal = len(found) >= _RESULTS and found == results(alone)
+        different += not is_equal
+        print(f"seed {seed}: {len(found)} files, equal: {is_equal}", flush=True)
     print(f"{len(chosen)} runs compared, {different} differ", flush=True)
     return different
 
