@@ -158,9 +158,8 @@ work() {  # on the run chosen; sets verdict, 75 when it is to start again, and t
   case $verdict in
     0) ;;
     3) verdict=0 && return ;;  # there was nothing to do
-    *) return ;;
+    *) came_to_an_end; return ;;
   esac
-  trap at_term TERM
   "${step[@]}" "${python[@]}" -m cardamage "${command[@]}" &
   pids=($!)
   [ -z "$asked" ] || kill -USR2 "${pids[@]}"
@@ -168,6 +167,16 @@ work() {  # on the run chosen; sets verdict, 75 when it is to start again, and t
   pids=()
   elsewhere=$(attempt end "${by_slurm[@]}" --status $status)
   verdict=$?
+  came_to_an_end
+}
+
+came_to_an_end() {  # or SLURM ended the attempt, too, and another start has to see to it
+  [ ${#by_slurm[@]} = 0 ] || [ "$verdict" -le 128 ] || verdict=75
+}
+
+was_done() {  # by an earlier start of this job, which had many runs to do
+  [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] && [ ${#mine[@]} -gt 1 ] &&
+    grep -q '"state": "done"' "$run/stages/$stage.json" 2>/dev/null
 }
 
 again() {
@@ -191,9 +200,10 @@ count() {  # $1: a verdict
 take_turns() {  # $1: the first of the runs; $2: how far apart they are
   local turn
   trap at_usr2 USR2
+  trap at_term TERM
   for ((turn = $1; turn < ${#runs[@]}; turn += $2)); do
     [ ${#by_slurm[@]} = 0 ] || again  # asked to make room after the run before
-    choose "$turn" || { ended=0; continue; }
+    if ! choose "$turn" || was_done; then ended=0 && continue; fi
     [ ${#mine[@]} = 1 ] || exec >>"$run/logs/$stage.log" 2>&1
     work
     [ "$verdict" != 75 ] || again

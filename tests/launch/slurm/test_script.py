@@ -1,5 +1,6 @@
 """The text of batch scripts; no SLURM is needed, and bash reads what SLURM would run."""
 
+import os
 import shlex
 import signal
 import subprocess
@@ -171,6 +172,34 @@ case $run in c) exit 1 ;; e) exit 75 ;; esac""",
     assert [line.partition(" ")[0] for line in asked] == ["a", "a", "c", "c", "e", "e"]
     assert all("--in-turn" in line for line in asked)
     assert (tmp_path / "told").read_text() == "requeue 7_0\n"
+
+
+def test_a_job_whose_time_is_over_before_a_stage_begins_is_queued_again(tmp_path: Path):
+    runs = [tmp_path / name for name in "abc"]
+    for run in runs:
+        (run / "logs").mkdir(parents=True)
+    (runs[0] / "stages").mkdir()
+    (runs[0] / "stages" / "train.json").write_text('{"state": "done"}')
+    text = render(job(*runs, in_turn=3), profile())
+    shell = {
+        "squeue": 'case "$*" in *%r*) echo TimeLimit ;; *) echo RUNNING ;; esac',
+        "scontrol": 'echo "$@" >> told',
+        "sleep": "exit 0",
+        "python": f"""echo "$*" >> '{tmp_path}/asked'; exec /bin/sleep 60""",
+    }
+    for name, line in shell.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\ncd '{tmp_path}'\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    text = text.replace(sys.executable, str(tmp_path / "python"))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
+    environment["SLURM_RESTART_COUNT"] = "1"
+    process = subprocess.Popen(["bash", "-c", text], env=environment, start_new_session=True)
+    until((tmp_path / "asked").is_file)
+    os.killpg(process.pid, signal.SIGTERM)  # as SLURM does: to all of them
+    assert process.wait(timeout=30) == 75
+    (asked,) = (tmp_path / "asked").read_text().splitlines()
+    assert asked.endswith(f"begin {runs[1]} train")  # a was done by the start before
+    assert (tmp_path / "told").read_text().startswith("requeue 7\n")
 
 
 def test_runs_side_by_side_all_heed_usr2_and_the_job_is_queued_again_once(tmp_path: Path):
