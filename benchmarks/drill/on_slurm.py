@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -128,6 +128,14 @@ class Drill:
         """Wait until training has saved something since it began."""
         self.wait(run.progress.is_file, "nothing is saved")
 
+    def kill_shell(self, run: RunPaths) -> None:
+        """SIGKILL to the batch shell of a run in the middle of its training."""
+        self.trains(run)
+        (first,) = self.processes(run, "train")[:1]
+        for parent in (first, *first.parents()):
+            if any("slurm_script" in word for word in parent.cmdline()):
+                parent.kill()
+
     def processes(self, run: RunPaths, module: str) -> list[psutil.Process]:
         """The processes of a run that have a word in their command line, or its batch scripts."""
         found = []
@@ -151,12 +159,9 @@ class Drill:
 
 def results(run: RunPaths) -> dict[str, str]:
     """A digest of every result of a run; headers of safetensors are in an order of chance."""
-    files = [*run.root.glob("checkpoints/*.safetensors"), run.metrics, *run.root.glob("test/*/*")]
-    return {
-        str(f.relative_to(run.root)): hashlib.sha256(_content(f)).hexdigest()
-        for f in files
-        if f.suffix in (".safetensors", ".csv", ".npz") and f.is_file()
-    }
+    patterns = ("checkpoints/*.safetensors", "metrics.csv", "test/*.csv", "test/*/*.npz")
+    files = [file for pattern in patterns for file in run.root.glob(pattern)]
+    return {str(f.relative_to(run.root)): hashlib.sha256(_content(f)).hexdigest() for f in files}
 
 
 def _content(file: Path) -> bytes:
@@ -203,12 +208,22 @@ def failing(drill: Drill, alone: dict[str, str]) -> Row:
 def shell_killed(drill: Drill, alone: dict[str, str]) -> Row:
     """SIGKILL to the batch shell, and so to its job, in the middle of training."""
     run = drill.submit("shell")
-    drill.trains(run)
-    (first,) = drill.processes(run, "train")[:1]
-    for parent in (first, *first.parents()):
-        if any("slurm_script" in word for word in parent.cmdline()):
-            parent.kill()
+    drill.kill_shell(run)
     return drill.over(run, "SIGKILL to the batch shell", 1, alone)
+
+
+def shell_of_study_killed(drill: Drill, alone: dict[str, str]) -> Row:
+    """The same of a run of a study: the job that compares its runs has to resume it."""
+    grid = "grid: {seed: [0, 1]}"
+    (drill.folder / "pair.yaml").write_text(f"name: pair\nsweep: {{config: toy.yaml, {grid}}}\n")
+    drill.program("submit", "pair.yaml", "--cluster", "low.yaml")
+    study, run = (RunPaths(drill.folder / "runs" / name) for name in ("pair", "pair-seed_0"))
+    drill.kill_shell(run)
+    drill.gone(study, "a study whose run lost its batch shell")
+    compared = read_stage(study, "report")
+    row = drill.over(run, "SIGKILL to the batch shell of a run of a study", 1, alone)
+    told = f"{row.end}; comparison {compared.state}, of {len(compared.output['tested'])} runs"
+    return replace(row, end=told)
 
 
 def rebooted(drill: Drill, alone: dict[str, str]) -> Row:
@@ -284,7 +299,8 @@ def main() -> None:
             alone = results(RunPaths(folder / "runs" / "alone"))
             print("| case | blows | starts | end | equal |")
             print("| --- | ---: | --- | --- | --- |", flush=True)
-            for case in (preempted, failing, shell_killed, rebooted, submitting):
+            cases = (preempted, failing, shell_killed, shell_of_study_killed, rebooted, submitting)
+            for case in cases:
                 if arguments.only and case.__name__ not in arguments.only:
                     continue
                 found = case(drill, alone)

@@ -3,6 +3,9 @@
 Both are the same 12 trials on a drawn dataset. The one is submitted once; of the other, by turns,
 the process that submits and decides and the stage that is at work get a SIGKILL, and the same
 command goes on. The decisions, the ranking and the bytes of every checkpoint have to be the same.
+
+With ``--slurm`` the other is submitted once to the cluster of the tests, as root on Debian, and by
+turns the stage processes of a job, the batch shell of a job and that of one that decides get it.
 """
 
 import argparse
@@ -15,8 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from random import Random
+
+import psutil
+
+from tests.helpers.cluster import Cluster, taking_turns
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = """\
@@ -43,6 +51,10 @@ sweep:
   search: {method: tpe, trials: 12, parallel: 6}
   halving: {rungs: [1, 3], keep: 0.33}
 """
+PROFILE = """\
+backend: slurm
+all_stages: {cpus_per_task: 1, time_minutes: 30}
+"""
 
 
 def main() -> None:
@@ -50,13 +62,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--slurm", action="store_true", help="kill jobs of a real SLURM")
     parser.add_argument("--work", type=Path, help="where both lie, and stay")
     arguments = parser.parse_args()
     work = arguments.work or Path(tempfile.mkdtemp(prefix="search-drill-"))
     if submit(work / "alone").wait():
         sys.exit(f"the undisturbed search failed; see {work / 'alone' / 'log'}")
     total = checkpoints(work / "alone")
-    kills = disturbed(work / "killed", arguments.kills, total, Random(arguments.seed))
+    disturb = disturbed_on_slurm if arguments.slurm else disturbed
+    kills = disturb(work / "killed", arguments.kills, total, Random(arguments.seed))
     print("| kill | of | round | epochs trained |\n|---:|---|---:|---:|")
     for number, (what, round_, epochs) in enumerate(kills, start=1):
         print(f"| {number} | {what} | {round_} | {epochs} of {total} |")
@@ -66,13 +80,13 @@ def main() -> None:
     sys.exit(bool(different))
 
 
-def submit(folder: Path) -> subprocess.Popen[bytes]:
-    """Submit the search in a folder, where it goes on if it was begun."""
+def submit(folder: Path, cluster: str = "local", **more: str) -> subprocess.Popen[bytes]:
+    """Submit the search in a folder, where it goes on if it was begun; ``more`` variables."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "toy.yaml").write_text(EXPERIMENT)
     (folder / "search.yaml").write_text(SEARCH)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "cardamage", "submit", "search.yaml", "--cluster", "local"]
+    environment = {**os.environ, **more, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "cardamage", "submit", "search.yaml", "--cluster", cluster]
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 
@@ -105,6 +119,65 @@ def disturbed(folder: Path, kills: int, total: int, random: Random) -> list[tupl
             break
         process = submit(folder)
     return done
+
+
+def disturbed_on_slurm(
+    folder: Path, kills: int, total: int, random: Random
+) -> list[tuple[str, int, int]]:
+    """The same on SLURM, where the jobs go on by themselves after one submission."""
+    moments = sorted(random.uniform(0, total - 1) for _ in range(kills))
+    done: list[tuple[str, int, int]] = []
+    cluster = Cluster()
+    with taking_turns():
+        was_running = cluster.is_running()
+        cluster.start()
+        try:
+            folder.mkdir(parents=True)
+            (folder / "site.yaml").write_text(PROFILE)
+            if submit(folder, "site.yaml", **cluster.environment).wait():
+                sys.exit(f"the search was not submitted; see {folder / 'log'}")
+            for number, moment in enumerate(moments):
+                while jobs_of(cluster) and checkpoints(folder) < moment:
+                    time.sleep(0.5)
+                what = ("the stage of a job", "a batch shell", "that of a decision")[number % 3]
+                if what != "that of a decision":
+                    time.sleep(random.uniform(0, 10))
+                while (found := jobs_of(cluster)) and not kill_in_job(what, found, random):
+                    time.sleep(0.5)
+                done.append((what, decided(folder), checkpoints(folder)))
+            while jobs_of(cluster):
+                time.sleep(1)
+        finally:
+            if not was_running:
+                cluster.stop()
+    return done
+
+
+def jobs_of(cluster: Cluster) -> list[list[str]]:
+    """The jobs of the search that wait or run: id, state and name."""
+    lines = cluster.output("squeue", "-hr", "-o", "%A %T %j").splitlines()
+    return [words for line in lines if (words := line.split())[-1].startswith("found")]
+
+
+def kill_in_job(what: str, jobs: list[list[str]], random: Random) -> bool:
+    """Kill the batch shell of a job that runs, or its stage; whether there was one."""
+    wanted = "found-decide" if what == "that of a decision" else "found-train"
+    running = [job for job, state, name in jobs if state == "RUNNING" and name == wanted]
+    random.shuffle(running)
+    for job in running:
+        for process in psutil.process_iter(["cmdline", "name"]):
+            words = process.info["cmdline"] or []
+            is_shell = any("slurm_script" in word for word in words)
+            is_stage = process.info["name"].startswith("python") and {"cardamage", "train"} <= {
+                *words
+            }
+            if not (is_stage if what == "the stage of a job" else is_shell):
+                continue
+            with suppress(psutil.Error):
+                if process.environ().get("SLURM_JOB_ID") == job:
+                    process.kill()
+                    return True
+    return False
 
 
 def checkpoints(folder: Path) -> int:

@@ -184,7 +184,9 @@ def _queue(plan: Plan, profile: SlurmProfile, arguments: argparse.Namespace) -> 
         return
     submitted, jobs = submission.submit(*given, sys.argv, max_running=arguments.max_running)
     for each in submitted.plans:
-        ids = ", ".join(f"{stage} {job}" for stage, job in jobs[each.run.root].items())
+        of_run = reversed(jobs[each.run.root].items())  # of each array the first element
+        arrays = {job.partition("_")[0]: f"{stage} {job}" for stage, job in of_run}
+        ids = ", ".join(reversed(arrays.values()))
         print(f"{each.experiment.name}: {ids}")
     if arguments.follow and submitted.plans:
         sys.exit(follow.follow(submitted.plans, console))

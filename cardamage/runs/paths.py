@@ -124,6 +124,10 @@ class RunPaths:
     slurm = _Under("slurm")
     """The folder of batch scripts, of where processes meet, and of starts counted."""
 
+    def awaited(self, stage: str) -> Path:
+        """What the job of a stage waits for once it is queued again, as SLURM's dependency."""
+        return self.slurm / f"{stage}.after"
+
     def starts(self, stage: str) -> Path:
         """The starts of a stage on SLURM: when, where, and what each found done."""
         return self.slurm / f"{stage}.starts.json"

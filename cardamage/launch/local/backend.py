@@ -68,7 +68,8 @@ def run_here(
                 release(launch.plan.run, launch.record)
                 on_end(launch.plan.run, ending)
                 _tell(launch.plan.run, ending)
-                countdown.tell(min(runs, len(launches) - len(claimed)))
+                is_stopped = ending[1] is ExitStatus.STOPPED
+                countdown.tell(min(runs, len(launches) - len(claimed)), is_stopped=is_stopped)
                 status = status or ending[1]
         finally:
             for launch in claimed:

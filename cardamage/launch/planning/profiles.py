@@ -80,6 +80,8 @@ class SlurmStage(Section):
     """Time limit of one attempt, in minutes; a job that reaches it is queued again."""
     setup: list[Line] = Field(default_factory=list)
     """Shell lines before the stage, after those of the profile, as in "module load cuda"."""
+    side_by_side: Annotated[int, Field(ge=1, le=64)] = 1
+    """Runs of a sweep that one job does at once, on the same cores and GPUs; for small runs."""
     extra: dict[Name, str | int | bool] = Field(default_factory=dict)
     """Any other option of sbatch without its dashes, as in {reservation: course}."""
 

@@ -21,14 +21,15 @@ from pathlib import Path
 from cardamage import version
 from cardamage.config import loading
 from cardamage.errors import GOT_NOWHERE, ConfigError, ExitStatus, RunError, UserError, of_storage
-from cardamage.launch.slurm.resumption import resume_lost
+from cardamage.launch.slurm.resumption import resume_lost, resume_round
+from cardamage.launch.slurm.rounds import DECIDES
 from cardamage.launch.slurm.starts import Start, progress, read_starts, wasted, write_starts
 from cardamage.launch.watching.notify import tell
 from cardamage.launch.watching.record import give_up, read_launch, was_cut_off
 from cardamage.launch.watching.tail import end_of, last_words
 from cardamage.runs import stages
 from cardamage.runs.missing import missing_stages
-from cardamage.runs.paths import STAGES, RunPaths
+from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
 from cardamage.system.job import current_job
 
 _TASK_ENDED = re.compile(r"^srun: error: (\S+): tasks? ([\d,-]+): (.+)$", re.MULTILINE)
@@ -113,9 +114,8 @@ def begin(run: RunPaths, stage: str, limit: int, *, in_turn: bool = False) -> in
     print(f"=== {stages.now()} start {len(starts) + 1}: job {job.name} on {job.nodes}", flush=True)
     if not _is_wanted(run, before, job.name):
         return ExitStatus.FAILED
-    if stage == STAGES[-1] and (jobs := resume_lost(run, limit)):
-        print(f"what died before is resumed by job {', '.join(jobs)}", flush=True)
-        return NOTHING_TO_DO
+    if status := _resume_others(run, stage, limit):
+        return status
     _check_upstream(run, stage)
     if _is_done(run, stage):
         print("nothing to do", flush=True)
@@ -173,6 +173,24 @@ def end(
     if failed_node and len(starts) > 1 and starts[-2].failed_node == failed_node:
         print(failed_node)
     return ExitStatus.STOPPED
+
+
+def _resume_others(run: RunPaths, stage: str, limit: int) -> int:
+    """What to end with where others died unseen, which are resumed; else 0.
+
+    The decision of a round comes again once the trials of the round before are trained.
+    """
+    if stage == STAGES[-1] and (jobs := resume_lost(run, limit)):
+        print(f"what died before is resumed by job {', '.join(jobs)}", flush=True)
+        return NOTHING_TO_DO
+    run.awaited(stage).unlink(missing_ok=True)
+    if stage.startswith(DECIDES):
+        number = int(stage.removeprefix(DECIDES))
+        if jobs := resume_round(StudyPaths(run.root), number, limit):
+            print(f"waits for job {', '.join(jobs)}: what died before is resumed", flush=True)
+            run.awaited(stage).write_text(f"afterany:{':'.join(jobs)}", encoding="utf-8")
+            return ExitStatus.STOPPED
+    return ExitStatus.DONE
 
 
 def _is_wanted(run: RunPaths, before: stages.StageRecord, job: str) -> bool:

@@ -1,5 +1,6 @@
 # The body of every batch script, after the variables of its job: begin, run, end, and be requeued.
-# An element of an array may do this for several runs in turn, each as a job of its own would.
+# An element of an array may do this for several runs in turn, or some of them at once in lanes, each
+# as a job of its own would.
 #
 # The script decides what becomes of a job, because it alone sees every death: a stage that was
 # killed, a node that went away, a process of rank 0. It runs SLURM's commands on the host, while
@@ -73,7 +74,8 @@ anew() {  # as if submitted from outside any job
 
 requeue() {  # $1: a node to stay away from, or nothing
   trap '' TERM  # or this script dies of the requeue it asks for
-  local excluded=
+  local excluded= after=
+  [ ! -f "$run/slurm/$stage.after" ] || after=$(<"$run/slurm/$stage.after")
   if [ -n "$1" ]; then  # with those that the profile excludes
     excluded=$(squeue -h -j "$job" -o "%x" 2>/dev/null)
     case $excluded in '' | '(null)' | None) excluded=$1 ;; *) excluded=$excluded,$1 ;; esac
@@ -81,6 +83,7 @@ requeue() {  # $1: a node to stay away from, or nothing
   fi
   ask_requeue || resubmit "$excluded" || return 1
   [ -z "$excluded" ] || scontrol update JobId="$job" ExcNodeList="$excluded"
+  [ -z "$after" ] || scontrol update JobId="$job" Dependency="$after"
   sleep 300  # until SLURM ends it
 }
 
@@ -91,7 +94,7 @@ resubmit() {  # where a job may not be requeued: submit it again, and let those 
   [ "$comment" != '(null)' ] || comment=
   new=$(
     anew
-    sbatch --parsable ${comment:+--comment="$comment"} ${task:+--array="$task"} ${1:+--exclude="$1"} "$script"
+    sbatch --parsable ${comment:+--comment="$comment"} ${task:+--array="$task"} ${1:+--exclude="$1"} ${after:+--dependency="$after"} "$script"
   ) || return 1
   new=${new%%;*}${task:+_$task}
   squeue -h -r -u "$(id -un)" -t PENDING -o '%i %E' |
@@ -123,17 +126,29 @@ resubmit() {  # where a job may not be requeued: submit it again, and let those 
 
 at_term() {  # SLURM ends this job: it is to be preempted or requeued, or its time is over
   by_slurm=(--by-slurm)
+  is_lane && return
   # At the time limit the stage did not save in time: start again from what it saved last.
   [ "$(squeue -h -j "$job" -o "%r")" = TimeLimit ] && { ask_requeue || resubmit ''; }
 }
 
-pid=
+is_lane() { [ "$BASHPID" != $$ ]; }
+
+pids=()  # what is at work: the step, or the lanes
 asked=
 by_slurm=()
 at_usr2() {  # sent to this shell, as by scancel --batch or --full: the stage is to save
   asked=1
   by_slurm=(--by-slurm)
-  [ -z "$pid" ] || kill -USR2 "$pid" 2>/dev/null
+  [ ${#pids[@]} = 0 ] || kill -USR2 "${pids[@]}" 2>/dev/null
+}
+
+wait_for() {  # $1: a process; sets status to what it ends with: a trapped signal ends wait early
+  wait "$1"
+  status=$?
+  while kill -0 "$1" 2>/dev/null; do
+    wait "$1"
+    status=$?
+  done
 }
 
 work() {  # on the run chosen; sets verdict, 75 when it is to start again, and then elsewhere
@@ -143,42 +158,78 @@ work() {  # on the run chosen; sets verdict, 75 when it is to start again, and t
   case $verdict in
     0) ;;
     3) verdict=0 && return ;;  # there was nothing to do
-    *) return ;;
+    *) came_to_an_end; return ;;
   esac
-  trap at_term TERM
   "${step[@]}" "${python[@]}" -m cardamage "${command[@]}" &
-  pid=$!
-  [ -z "$asked" ] || kill -USR2 $pid
-  wait $pid
-  status=$?
-  while kill -0 $pid 2>/dev/null; do  # a trapped signal ends wait early
-    wait $pid
-    status=$?
-  done
-  pid=
+  pids=($!)
+  [ -z "$asked" ] || kill -USR2 "${pids[@]}"
+  wait_for "${pids[0]}"
+  pids=()
   elsewhere=$(attempt end "${by_slurm[@]}" --status $status)
   verdict=$?
+  came_to_an_end
+}
+
+came_to_an_end() {  # or SLURM ended the attempt, too, and another start has to see to it
+  [ ${#by_slurm[@]} = 0 ] || [ "$verdict" -le 128 ] || verdict=75
+}
+
+was_done() {  # by an earlier start of this job, which had many runs to do
+  [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] && [ ${#mine[@]} -gt 1 ] &&
+    grep -q '"state": "done"' "$run/stages/$stage.json" 2>/dev/null
 }
 
 again() {
+  if is_lane; then  # the job is queued again once the other lanes are over
+    [ -z "$elsewhere" ] || echo "$elsewhere" >>"$avoided"
+    exit 75
+  fi
   case $(state) in  # after scancel a requeue would bring the job back
     RUNNING | '') requeue "$elsewhere" ;;
   esac
   exit 75
 }
 
-trap at_usr2 USR2
 ended=1  # what the job ends with: 0 where any of its runs is done, as the others have markers
 elsewhere=
-for ((turn = first; turn < ${#runs[@]}; turn += elements)); do
-  [ ${#by_slurm[@]} = 0 ] || again  # asked to make room after the run before
-  choose "$turn"
-  [ ${#mine[@]} = 1 ] || exec >>"$run/logs/$stage.log" 2>&1
-  work
-  case $verdict in
-    0) ended=0 ;;
-    75) again ;;
-    *) [ "$ended" = 0 ] || ended=$verdict ;;
-  esac
-done
+
+count() {  # $1: a verdict
+  [ "$ended" = 0 ] || ended=$1
+}
+
+take_turns() {  # $1: the first of the runs; $2: how far apart they are
+  local turn
+  trap at_usr2 USR2
+  trap at_term TERM
+  for ((turn = $1; turn < ${#runs[@]}; turn += $2)); do
+    [ ${#by_slurm[@]} = 0 ] || again  # asked to make room after the run before
+    if ! choose "$turn" || was_done; then ended=0 && continue; fi
+    [ ${#mine[@]} = 1 ] || exec >>"$run/logs/$stage.log" 2>&1
+    work
+    [ "$verdict" != 75 ] || again
+    count "$verdict"
+  done
+}
+
+[ "$lanes" -le ${#mine[@]} ] || lanes=${#mine[@]}
+if [ "$lanes" -gt 1 ]; then
+  avoided=$(mktemp)
+  trap '' USR2  # or it ends a lane that does not heed it yet
+  for ((lane = 0; lane < lanes; lane++)); do
+    (take_turns $((first + lane * elements)) $((lanes * elements)); exit "$ended") &
+    pids+=($!)
+  done
+  trap at_usr2 USR2
+  trap at_term TERM
+  verdict=0
+  for each in "${pids[@]}"; do
+    wait_for "$each"
+    if [ "$status" = 75 ]; then verdict=75; else count "$status"; fi
+  done
+  elsewhere=$(head -n 1 "$avoided")
+  rm -f "$avoided"
+  [ "$verdict" != 75 ] || again
+else
+  take_turns "$first" "$elements"
+fi
 exit "$ended"

@@ -70,7 +70,8 @@ def plan_submission(
         _check_name(each.run)
     snapshot = name_snapshot(both[0].run)
     place, continues = _place_of_arrays(both, studies), _continues(plan, runs)
-    in_turn = profile.runs_per_job
+    at_once = (profile.train.side_by_side, profile.test.side_by_side, profile.report.side_by_side)
+    in_turn = max(profile.runs_per_job, *at_once)
     while True:
         jobs = _make_jobs(
             runs,
@@ -83,14 +84,19 @@ def plan_submission(
             continues=continues,
         )
         for study in studies:
-            chunks = partial(_of_slots, size=site.max_array_size, max_running=max_running)
+            chunks = partial(
+                _of_slots,
+                size=site.max_array_size * in_turn,
+                max_running=max_running,
+                in_turn=in_turn,
+            )
             jobs += later_rounds(study, jobs, study.study.code / snapshot, chunks)
         jobs += [_comparison(study, snapshot, jobs) for study in compared]
         exceeded = site.limits.exceeded(jobs, profile)
         if exceeded is None:
             return Submission(both, studies, profile, cluster, tuple(jobs))
-        if in_turn >= len(runs):
-            raise too_many(*exceeded)
+        if in_turn >= max(len(job.works) for job in jobs):
+            raise too_many(*exceeded, is_search=any(study.search for study in studies))
         in_turn += 1
 
 
@@ -211,6 +217,7 @@ def _of_slots(
     before: tuple[Need, ...],
     size: int,
     max_running: int | None,
+    in_turn: int,
 ) -> Iterator[BatchJob]:
     """The jobs of one round of a search, its runs not known yet."""
     for start in range(0, len(slots), size):
@@ -223,7 +230,7 @@ def _of_slots(
             suffix=f"{suffix}{part}",
             before=before,
             max_running=max_running,
-            in_turn=1,
+            in_turn=in_turn,
         )
 
 

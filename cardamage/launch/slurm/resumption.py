@@ -8,15 +8,18 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from cardamage.errors import UserError
+from cardamage.launch.slurm.rounds import DECIDES, round_again
 from cardamage.launch.slurm.starts import Start, progress, read_starts, wasted, write_starts
-from cardamage.launch.watching.client import SUBMIT_S, ask, gist
+from cardamage.launch.watching.client import submit_script
 from cardamage.launch.watching.queue import Queue, ask_accounting, ask_queue
 from cardamage.launch.watching.record import LaunchRecord, read_launch
 from cardamage.runs import stages
 from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
 from cardamage.runs.study import is_study, read_study
+from cardamage.search.record import read_search, trial_run
 from cardamage.system.console import log
 from cardamage.system.locks import hold
 
@@ -36,7 +39,7 @@ def resume_lost(run: RunPaths, limit: int) -> list[str]:
     of_study = is_study(run.root)
     runs = [run.beside(name) for name in read_study(study).runs] if of_study else [run]
     submitted: dict[tuple[str, str], str] = {}
-    tests: list[str] = []
+    tests = _last_round_again(study, submitted) if of_study else []
     for each in runs:
         with suppress(UserError):  # its own last job tells of it
             tests += _resume(each, STAGES if of_study else STAGES[:-1], limit, submitted)
@@ -46,6 +49,42 @@ def resume_lost(run: RunPaths, limit: int) -> list[str]:
             needs = ",".join(f"afterany:{job}" for job in dict.fromkeys(tests))
             _submit_again(run, launch, STAGES[-1], needs, submitted)
     return list(dict.fromkeys(submitted.values()))
+
+
+def resume_round(study: StudyPaths, number: int, limit: int) -> list[str]:
+    """The jobs that the decision of a round has yet to wait for: trainings of the round before.
+
+    Those that died unseen are submitted again. So are all of a round whose own decision died.
+    """
+    record, launch = read_search(study), read_launch(study)
+    if record is None or launch is None or not shutil.which("sbatch"):
+        return []
+    if len(record.rounds) < number - 1:
+        return round_again(study, number - 1)["train"] if _died(study, number - 1) else []
+    submitted: dict[tuple[str, str], str] = {}
+    trainings: dict[str, None] = {}
+    for run in (trial_run(study, trial) for trial in record.rounds[number - 2]):
+        _resume(run, STAGES[:2], limit, submitted)
+        if (of_run := read_launch(run)) and "train" in of_run.jobs:
+            trainings[of_run.jobs["train"]] = None
+    queue = ask_queue(trainings).of(launch.slurm_cluster, launch.comment)
+    states = ((job, queue.find(job)) for job in trainings)
+    return [job for job, state in states if state and (state.is_queued or state.is_running)]
+
+
+def _last_round_again(study: StudyPaths, submitted: dict[tuple[str, str], str]) -> list[str]:
+    """Where the decision of the last round of a search died: the jobs that test its trials."""
+    record = read_search(study)
+    if record is None or not record.goes_on() or not _died(study, len(record.rounds) + 1):
+        return []
+    made = round_again(study, len(record.rounds) + 1)
+    submitted.update({(stage, job): job for stage, jobs in made.items() for job in jobs})
+    return made.get("test", [])
+
+
+def _died(study: StudyPaths, number: int) -> bool:
+    """Whether the job that decides a round ended without an end of its own."""
+    return stages.read_stage(study, f"{DECIDES}{number}").state in ("waiting", "running", "stopped")
 
 
 def _resume(
@@ -135,13 +174,8 @@ def _submit_again(
     old, script = launch.jobs[stage], launch.stages[stage][-1]
     element = old.partition("_")[2]
     if (script, element) not in submitted:
-        options = [f"--comment={launch.comment}"] if launch.comment else []
-        options += [f"--array={element}"] if element else []
-        options += [f"--dependency={needs}"] if needs else []
-        found = ask("sbatch", "--parsable", *options, script, timeout_s=SUBMIT_S)
-        if found.returncode:
-            raise UserError(f"{script} cannot be submitted again: {gist(found.stderr)}")
-        new = found.stdout.strip().partition(";")[0]
+        only = [f"--array={element}"] if element else []
+        new = submit_script(Path(script), needs, launch.comment, *only)
         submitted[script, element] = f"{new}_{element}" if element else new
     job = submitted[script, element]
     run.resubmitted.parent.mkdir(exist_ok=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from cardamage.errors import RunError
 from cardamage.launch.planning.graph import RunPlan, StudyPlan
 from cardamage.launch.slurm.batch_job import BatchJob, Need, Work
+from cardamage.launch.watching.client import submit_script
 from cardamage.launch.watching.record import LaunchRecord, read_launch
 from cardamage.runs.directory import open_run
 from cardamage.runs.paths import STAGES, RunPaths, StudyPaths
@@ -24,6 +25,9 @@ from cardamage.system.files import write_json
 
 _SHARED = "report"
 """The stage that the other jobs of a search share the work of, by their names."""
+
+DECIDES = f"{_SHARED}.decide"
+"""Before its number: what the stage is called that decides a round."""
 
 
 def later_rounds(
@@ -73,16 +77,58 @@ def later_rounds(
 
 
 def slot_jobs(jobs: Sequence[BatchJob], ids: Mapping[str, str]) -> dict[Path, dict[str, str]]:
-    """For each search the jobs of its slots, named as ``launch.json`` has them.
+    """For each search the job of each slot, named as ``launch.json`` has them.
 
-    As in ``report.train3.0``: of the third round, for the slots from the first on.
+    As in ``report.train3.0``: that of the first slot of the third round.
     """
     found: dict[Path, dict[str, str]] = {}
     for job in (job for job in jobs if job.works[0].is_slot):
-        slot = job.works[0].run
-        name = f"{_SHARED}.{job.stage}{slot.parent.name}"
-        found.setdefault(slot.parents[2], {})[f"{name}.{slot.name}"] = ids[job.label]
+        for index, slot in enumerate(work.run for work in job.works):
+            name = _slot_job(job.stage, int(slot.parent.name), slot.name)
+            element = f"_{index % job.elements}" if job.is_array else ""
+            found.setdefault(slot.parents[2], {})[name] = f"{ids[job.label]}{element}"
     return found
+
+
+def round_again(study: StudyPaths, number: int) -> dict[str, list[str]]:
+    """Decide a round whose own job for it died, and submit its jobs again, by stage.
+
+    SLURM took them out of the queue when that job ended.
+
+    Raises:
+        UserError: SLURM refuses.
+    """
+    launch, record = read_launch(study), read_search(study)
+    if launch is None or record is None:
+        return {}
+    decide(study, number)  # first: the jobs print through the slots
+    made: dict[str, list[str]] = {}
+    for stage in _stages(rounds_of(record.settings)[number - 1]):
+        prefix = _slot_job(stage, number, "")
+        slots = {
+            name.removeprefix(prefix): job
+            for name, job in launch.jobs.items()
+            if name.startswith(prefix)
+        }
+        arrays = [*dict.fromkeys(job.partition("_")[0] for job in slots.values())]
+        before, made[stage] = [*made.values()][-1:], []
+        for part, array in enumerate(arrays):
+            kind = "aftercorr" if f"{array}_0" in slots.values() else "afterok"
+            needs = f"{kind}:{before[0][part]}" if before else ""
+            script = _script(study, stage, number, arrays, array)
+            made[stage].append(submit_script(script, needs, launch.comment))
+        for slot, old in slots.items():
+            array, cut, element = old.partition("_")
+            line = f"{old} {made[stage][arrays.index(array)]}{cut}{element}\n"
+            for run in (study, RunPaths(study.slot(number, int(slot)))):
+                with run.resubmitted.open("a", encoding="utf-8") as noted:
+                    noted.write(line)
+    return made
+
+
+def _script(study: StudyPaths, stage: str, number: int, arrays: Sequence[str], array: str) -> Path:
+    part = f"-part{arrays.index(array)}" if len(arrays) > 1 else ""
+    return study.slurm / f"{stage}-round{number}-{read_study(study).name}{part}.sbatch"
 
 
 def decide(study: StudyPaths, number: int) -> None:
@@ -135,26 +181,32 @@ def _fill_slots(study: StudyPaths, each: Round, trials: Sequence[int]) -> None:
                 if run.stage(stage).is_file():
                     wait(run, stage)
             if launch:
-                _note_launch(run, launch, each, place)
+                _note_launch(study, run, launch, each, place)
 
 
-def _note_launch(run: RunPaths, launch: LaunchRecord, each: Round, place: int) -> None:
+def _note_launch(
+    study: StudyPaths, run: RunPaths, launch: LaunchRecord, each: Round, place: int
+) -> None:
     """Note in a trial's folder which jobs work for it from now on."""
     jobs: dict[str, str] = {}
+    commands: dict[str, list[str]] = {}
+    in_turn = []
     for stage in _stages(each):
-        name = f"{_SHARED}.{stage}{each.number}."
-        arrays = {
-            int(k.removeprefix(name)): j for k, j in launch.jobs.items() if k.startswith(name)
-        }
-        first = max((start for start in arrays if start <= place), default=None)
-        if first is not None:
-            end = min((start for start in arrays if start > place), default=each.size)
-            is_array = end - first > 1
-            jobs[stage] = f"{arrays[first]}_{place - first}" if is_array else arrays[first]
+        names = [_slot_job(stage, each.number, str(slot)) for slot in range(each.size)]
+        slots = [launch.jobs.get(name, "") for name in names]
+        if job := slots[place]:
+            jobs[stage] = job
+            arrays = [*dict.fromkeys(slot.partition("_")[0] for slot in slots)]
+            script = _script(study, stage, each.number, arrays, job.partition("_")[0])
+            commands[stage] = ["sbatch", str(script)]
+            in_turn += [stage] * (slots.count(job) > 1)
     if jobs:
-        commands = {stage: ["sbatch"] for stage in jobs}
-        noted = replace(launch, stages=commands, jobs=jobs, ended=now())
+        noted = replace(launch, stages=commands, jobs=jobs, in_turn=in_turn, ended=now())
         write_json(run.launch, noted.__dict__)
+
+
+def _slot_job(stage: str, number: int, slot: str) -> str:
+    return f"{_SHARED}.{stage}{number}.{slot}"
 
 
 def _stages(each: Round) -> tuple[str, ...]:
@@ -162,4 +214,4 @@ def _stages(each: Round) -> tuple[str, ...]:
 
 
 def _decision(number: int) -> str:
-    return f"{_SHARED}.decide{number}"
+    return f"{DECIDES}{number}"

@@ -28,7 +28,7 @@ from cardamage.system.files import naming
 _BODY = Path(__file__).with_name("job.sh")
 _FOLLOWED = (
     '  run=$(readlink -f "$run")',
-    '  [ -f "$run/config.yaml" ] || exit 0  # no trial came here',
+    '  [ -f "$run/config.yaml" ] || return 1  # no trial came here',
 )
 
 
@@ -144,6 +144,8 @@ def body(job: BatchJob, profile: SlurmProfile) -> str:
     once = ["srun", "--nodes=1", "--ntasks=1", "--overlap", *outside] if outside else []
     step = ["srun", "--kill-on-bad-exit=1", "--wait=60", "--export=ALL"]
     step += [f"--cpus-per-task={asked.cpus_per_task}", *outside]
+    lanes = min(asked.side_by_side, job.in_turn)
+    step += ["--overlap"] * (lanes > 1)
     program, *arguments = job.works[0].program
     lines = [
         f"script={_quote(job.script)}",
@@ -152,13 +154,14 @@ def body(job: BatchJob, profile: SlurmProfile) -> str:
         *_array("runs", [_quote(work.run) for work in job.works]),
         *_array("stages", [work.stage for work in job.works]),
         f"elements={job.elements}",
+        f"lanes={lanes}",
         f"starts={profile.starts_without_progress}",
         f"watchdog_s={profile.watchdog_minutes * 60:g}",
         f"cpus_per_task={asked.cpus_per_task}",
         f"once=({' '.join(once)})  # before what begins and ends an attempt",
         f"step=({' '.join(step)})",
         f"python=({' '.join(inside)})",
-        "choose() {  # a run by its index",
+        "choose() {  # a run by its index; fails where there is none",
         "  run=${runs[$1]}",
         *(_FOLLOWED if job.works[0].is_slot else ()),
         "  stage=${stages[$1]}",

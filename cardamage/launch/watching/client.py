@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from cardamage.errors import UserError
 
@@ -60,6 +61,20 @@ def ask(
             f"SLURM does not answer: {command[0]} said nothing for {timeout_s:g} s{said}; try "
             f"again later"
         ) from None
+
+
+def submit_script(script: Path, needs: str, comment: str, *options: str) -> str:
+    """Submit a script that was submitted before once more, after what it needs; the job's id.
+
+    Raises:
+        UserError: SLURM refuses.
+    """
+    more = [f"--comment={comment}"] if comment else []
+    more += [f"--dependency={needs}"] if needs else []
+    found = ask("sbatch", "--parsable", *options, *more, str(script), timeout_s=SUBMIT_S)
+    if found.returncode:
+        raise UserError(f"{script} cannot be submitted again: {gist(found.stderr)}")
+    return found.stdout.strip().partition(";")[0]
 
 
 def gist(text: str) -> str:

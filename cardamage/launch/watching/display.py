@@ -32,11 +32,11 @@ class Countdown:
         self._console, self._runs, self._over = console, runs, 0
         self._started = time.monotonic()
 
-    def tell(self, over: int) -> None:
-        """Show a line once more of them are over."""
-        if self._runs < 2 or over <= self._over:
+    def tell(self, over: int, *, is_stopped: bool = False) -> None:
+        """Show a line once more of them are over; not of one that was only stopped."""
+        is_more, self._over = over > self._over, over
+        if self._runs < 2 or not is_more or is_stopped:
             return
-        self._over = over
         left = (time.monotonic() - self._started) / over * (self._runs - over)
         told = f", about {duration(left)} left for all" if over < self._runs else ""
         self._console.print(f"{over} of {self._runs} runs are over{told}", highlight=False)

@@ -4,11 +4,14 @@ Nothing here fails because SLURM or its accounting is down: a :class:`Queue` the
 says why. Signals and cancellations do fail, in one line.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 
 from cardamage.errors import CardamageError, RunError
 from cardamage.launch.watching.client import ask, gist
@@ -129,12 +132,19 @@ def ask_queue(jobs: Iterable[str]) -> Queue:
 
 def cluster_name() -> str | None:
     """What the cluster calls itself; None where nobody says."""
-    try:
-        shown = ask("scontrol", "show", "config", timeout_s=_PING_S).stdout
-    except CardamageError:
-        return None
+    with suppress(CardamageError):
+        return _name_by(os.environ.get("SLURM_CONF"))
+    return None
+
+
+@cache
+def _name_by(conf: str | None) -> str:  # noqa: ARG001 - another file, another cluster
+    """The name, asked for once: a failure is not remembered."""
+    shown = ask("scontrol", "show", "config", timeout_s=_PING_S).stdout
     found = re.search(r"^ClusterName\s*=\s*(\S+)", shown, re.MULTILINE)
-    return found[1] if found else None
+    if not found:
+        raise CardamageError("scontrol show config names no cluster")
+    return found[1]
 
 
 def commented(comment: str) -> list[str]:

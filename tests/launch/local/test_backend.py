@@ -170,10 +170,20 @@ def test_signal_before_the_stage_came_to_its_marker(fake):
 
 def test_runs_follow_each_other_and_one_failure_keeps_no_other_from_running(fake):
     fake.start(configs=("fake", "second"), pack="works", train="fails")
-    status, out, _ = fake.end()
+    status, out, err = fake.end()
     assert (status, out) == (1, "1 the disk is full\n" * 2)
+    assert "2 of 2 runs are over" in err
     second = json.loads((fake.folder / "runs" / "second" / "stages" / "train.json").read_text())
     assert second["state"] == "failed"
+
+
+def test_runs_that_were_only_stopped_are_not_called_over(fake):
+    fake.start(configs=("fake", "second", "third"), train="waits")
+    fake.await_log("train", "at work")
+    fake.signal(signal.SIGINT)
+    status, _, err = fake.end()
+    assert status == 75
+    assert "runs are over" not in err
 
 
 def test_a_run_at_work_is_refused_and_then_none_starts(fake):

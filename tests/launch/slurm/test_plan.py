@@ -12,6 +12,7 @@ from cardamage.launch.planning.profiles import SlurmProfile
 from cardamage.launch.slurm.batch_job import BatchJob, by_run
 from cardamage.launch.slurm.limits import Limit, Limits
 from cardamage.launch.slurm.plan import Submission, plan_submission
+from cardamage.launch.slurm.rounds import slot_jobs
 from cardamage.launch.slurm.site import Partition, Site, check_partition
 from cardamage.runs.paths import STAGES, RunPaths
 from cardamage.runs.stages import StageRecord
@@ -191,10 +192,41 @@ def test_a_limit_on_submitted_jobs_has_runs_take_turns(folder: Path):
         submission(name, limits=limited(20, used=16))
 
 
+def search(folder: Path, trials: int, **more: object) -> str:
+    halving = {"rungs": [1], "keep": 0.5}
+    space = {"optim.lr": {"low": 0.1, "high": 0.2}}
+    drawn = {"trials": trials, **more}
+    content = {"config": "cars.yaml", "space": space, "search": drawn, "halving": halving}
+    (folder / "search.yaml").write_text(yaml.safe_dump({"name": "found", "sweep": content}))
+    return "search.yaml"
+
+
+def test_under_a_limit_the_trials_of_all_rounds_take_turns(folder: Path):
+    name = search(folder, 12, parallel=6)
+    jobs = submission(name, limits=limited(16)).jobs
+    # pack; 6 and 6 trials, then 6 to the end; a decision before each but the first; the comparison
+    assert [(job.stage, job.elements, len(job.works)) for job in jobs] == [
+        ("pack", 1, 1),
+        ("train", 2, 6),
+        ("report", 1, 1),
+        ("train", 2, 6),
+        ("report", 1, 1),
+        *((stage, 2, 6) for stage in STAGES[1:]),
+        ("report", 1, 1),
+    ]
+    root = folder / "runs" / "found"
+    ids = slot_jobs(jobs, {job.label: str(n) for n, job in enumerate(jobs)})[root]
+    assert [ids[f"report.train3.{slot}"] for slot in range(4)] == ["5_0", "5_1", "5_0", "5_1"]
+    with pytest.raises(ConfigError, match=r"needs at least 9 more, and 8 may .* fewer rounds"):
+        submission(name, limits=limited(8))
+
+
 def test_a_profile_may_have_runs_take_turns(folder: Path):
     name = sweep(folder, seed=list(range(5)))
     jobs = {job.stage: job for job in submission(name, runs_per_job=2).jobs[:-1]}
     assert [jobs[stage].elements for stage in STAGES] == [1, 3, 3, 3]
+    jobs = {job.stage: job for job in submission(name, train={"side_by_side": 3}).jobs[:-1]}
+    assert [jobs[stage].elements for stage in STAGES] == [1, 2, 2, 2]
 
 
 def test_two_hundred_runs_are_five_calls(folder: Path):

@@ -1,6 +1,8 @@
 """The text of batch scripts; no SLURM is needed, and bash reads what SLURM would run."""
 
+import os
 import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +13,7 @@ import pytest
 from cardamage.launch.planning.profiles import SlurmProfile
 from cardamage.launch.slurm.batch_job import BatchJob, Work
 from cardamage.launch.slurm.script import StageExecutor, render
+from tests.helpers.fake_runs import until
 
 STEP = '"${step[@]}" "${python[@]}" -m cardamage "${command[@]}"'
 WEIRD = Path("/shared/a 'weird' \"run\" 100% $HOME é")
@@ -39,7 +42,7 @@ def options(text: str) -> dict[str, str]:
 
 def run_body(text: str, folder: Path, then: str, **env: str) -> str:
     """What bash prints that runs the values and functions of a script, and then some lines."""
-    body, found, _ = text.partition("\ntrap at_usr2 USR2\n")
+    body, found, _ = text.partition('\n[ "$lanes" -le ')
     assert found
     environment = {"PATH": f"{folder}:/usr/bin:/bin", "SLURM_JOB_ID": "7", **env}
     result = subprocess.run(
@@ -169,6 +172,86 @@ case $run in c) exit 1 ;; e) exit 75 ;; esac""",
     assert [line.partition(" ")[0] for line in asked] == ["a", "a", "c", "c", "e", "e"]
     assert all("--in-turn" in line for line in asked)
     assert (tmp_path / "told").read_text() == "requeue 7_0\n"
+
+
+def test_a_job_whose_time_is_over_before_a_stage_begins_is_queued_again(tmp_path: Path):
+    runs = [tmp_path / name for name in "abc"]
+    for run in runs:
+        (run / "logs").mkdir(parents=True)
+    (runs[0] / "stages").mkdir()
+    (runs[0] / "stages" / "train.json").write_text('{"state": "done"}')
+    text = render(job(*runs, in_turn=3), profile())
+    shell = {
+        "squeue": 'case "$*" in *%r*) echo TimeLimit ;; *) echo RUNNING ;; esac',
+        "scontrol": 'echo "$@" >> told',
+        "sleep": "exit 0",
+        "python": f"""echo "$*" >> '{tmp_path}/asked'; exec /bin/sleep 60""",
+    }
+    for name, line in shell.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\ncd '{tmp_path}'\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    text = text.replace(sys.executable, str(tmp_path / "python"))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
+    environment["SLURM_RESTART_COUNT"] = "1"
+    process = subprocess.Popen(["bash", "-c", text], env=environment, start_new_session=True)
+    until((tmp_path / "asked").is_file)
+    os.killpg(process.pid, signal.SIGTERM)  # as SLURM does: to all of them
+    assert process.wait(timeout=30) == 75
+    (asked,) = (tmp_path / "asked").read_text().splitlines()
+    assert asked.endswith(f"begin {runs[1]} train")  # a was done by the start before
+    assert (tmp_path / "told").read_text().startswith("requeue 7\n")
+
+
+def test_runs_side_by_side_all_heed_usr2_and_the_job_is_queued_again_once(tmp_path: Path):
+    runs = [tmp_path / name for name in "abcd"]
+    for run in runs:
+        (run / "logs").mkdir(parents=True)
+    text = render(job(*runs, in_turn=4), profile(train={"side_by_side": 2}))
+    assert "--overlap" in text
+    shell = {  # both steps of the first pair are at work before one gets the signal
+        "srun": """trap 'touch "$run.saved"; exit 0' USR2
+for run; do :; done; touch "$run.works"
+until [ -f "$run.saved" ]; do /bin/sleep 0.05; done""",
+        "squeue": "echo RUNNING",
+        "scontrol": 'echo "$@" >> told',
+        "sleep": "exit 0",
+        "python": f"""for word; do last=$before; before=$word; done
+echo "${{last##*/}} $*" >> '{tmp_path}/asked'
+case "$*" in *" end "*) exit 75 ;; esac""",
+    }
+    for name, line in shell.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\ncd '{tmp_path}'\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    text = text.replace(sys.executable, str(tmp_path / "python"))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
+    process = subprocess.Popen(["bash", "-c", text], env=environment)
+    until(lambda: all((tmp_path / f"{name}.works").is_file() for name in "ab"))
+    process.send_signal(signal.SIGUSR2)
+    assert process.wait(timeout=30) == 75
+    assert sorted(path.name for path in tmp_path.glob("*.saved")) == ["a.saved", "b.saved"]
+    ends = [line for line in (tmp_path / "asked").read_text().splitlines() if " end " in line]
+    assert sorted(line[0] for line in ends) == ["a", "b"]
+    assert all("--by-slurm" in line for line in ends)
+    assert (tmp_path / "told").read_text() == "requeue 7\n"
+
+
+def test_a_slot_of_a_search_without_a_trial_is_passed_over(tmp_path: Path):
+    slots = [tmp_path / "rounds" / name for name in "01"]
+    for slot, name in zip(slots, ("idle", "trial"), strict=True):
+        (tmp_path / name / "logs").mkdir(parents=True)
+        slot.parent.mkdir(exist_ok=True)
+        slot.symlink_to(tmp_path / name)
+    (tmp_path / "trial" / "config.yaml").touch()
+    (tmp_path / "python").write_text(f"#!/bin/bash\necho \"$*\" >> '{tmp_path}/asked'\nexit 3\n")
+    (tmp_path / "python").chmod(0o755)
+    of_slots = job(*slots, in_turn=2)
+    works = tuple(replace(work, is_slot=True) for work in of_slots.works)
+    text = render(replace(of_slots, works=works), profile())
+    text = text.replace(sys.executable, str(tmp_path / "python"))
+    ended = subprocess.run(["bash", "-c", text], env={"SLURM_JOB_ID": "7"}, check=False)
+    assert ended.returncode == 0
+    (asked,) = (tmp_path / "asked").read_text().splitlines()
+    assert asked.endswith(f"begin {tmp_path / 'trial'} train")
 
 
 def test_so_many_of_an_array_run_at_once(tmp_path: Path):

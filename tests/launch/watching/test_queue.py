@@ -11,6 +11,7 @@ from cardamage.launch.watching.queue import (
     Queue,
     ask_accounting,
     ask_queue,
+    cluster_name,
     parse_accounting,
     parse_queue,
 )
@@ -105,6 +106,20 @@ def test_without_slurm_nothing_is_known_and_the_reason_is(tmp_path: Path, monkey
     queue = ask_queue(["1"])
     assert queue.problem == "this machine has no squeue"
     assert ask_accounting(queue, ["1"]) == queue
+
+
+def test_the_name_of_the_cluster_is_asked_for_until_it_is_told_and_then_no_more(
+    tmp_path: Path, monkeypatch
+):
+    scontrol, asked = tmp_path / "scontrol", tmp_path / "asked"
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    scontrol.write_text(f"#!/bin/sh\necho >> {asked}\n")
+    scontrol.chmod(0o755)
+    assert cluster_name() is None
+    scontrol.write_text(f"{scontrol.read_text()}echo 'ClusterName = big'\n")
+    assert [cluster_name() for _ in range(3)] == ["big"] * 3
+    assert asked.read_text().count("\n") == 2
 
 
 def shown(fake: FakeRun, job: JobState | None, upstream: str = "done", **marker: object) -> str:
