@@ -22,7 +22,7 @@ from cardamage.report.panels import COMPARISON, COSTS, SCORES, SWEEP, illustrate
 from cardamage.report.pictures import compared_pictures, contact_sheet_png, tested_alike
 from cardamage.report.repeats import Group, differing, flat_configs, grid_of, group_runs, sweep_of
 from cardamage.report.run import class_rows, continues, model_words, optimiser
-from cardamage.runs.checkpoints import rule
+from cardamage.report.tables import run_table
 
 _CHOSEN = "Each run enters with the epoch that is best by its own rule on the validation split."
 _PICKED = "The checkpoints were named; each label ends in its epoch."
@@ -98,7 +98,6 @@ def comparison_report(
         )
         if is_fair
         else None,
-        "rule": rule(select_by),
         "select_by": select_by,
         "notices": notices,
         "split": split,
@@ -136,7 +135,7 @@ def comparison_report(
         "search": search,
         "illustrations": drawn,
     }
-    return render("comparison", context, files)
+    return render("comparison", context, files, {"runs": run_table(runs, labels, columns)})
 
 
 def labels_of(runs: Sequence[RunResults]) -> list[str]:

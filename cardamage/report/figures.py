@@ -140,32 +140,36 @@ def compared_scores(runs: Sequence[RunResults], labels: Sequence[str], *, wide: 
 def compared_costs(runs: Sequence[RunResults], labels: Sequence[str], *, wide: bool) -> bytes:
     """The validation score that chooses against training time, the Pareto front as a line."""
     select_by = runs[0].experiment.test.select_by
-    minutes = [nan if (s := results.cost.seconds) is None else s / 60 for results in runs]
+    seconds = [nan if (s := results.cost.seconds) is None else s for results in runs]
+    unit, length = ("minutes", 60) if max(filter(isfinite, seconds), default=0) > 300 else ("s", 1)
+    times = [each / length for each in seconds]
     chooses = f"val_{select_by}"
     values = [
         run.validation(select_by, run.best) if chooses in run.metrics else nan for run in runs
     ]
 
     def draw(axes: Axes, column: str) -> None:
-        axes.set_title(f"Validation {title(column)} against training time")
+        axes.set_title(f"Validation {title(column)}")
         sign = -1.0 if column == "loss" else 1.0
-        front = pareto_front(minutes, [sign * value for value in values])
-        steps = sorted((minutes[i], values[i]) for i in front)
+        front = pareto_front(times, [sign * value for value in values])
+        steps = sorted((times[i], values[i]) for i in front)
         if steps:
             axes.step(*zip(*steps, strict=True), where="post", color=INK, alpha=0.45, linewidth=1.2)
         named = []
         for number, label in enumerate(short):
-            if not (isfinite(minutes[number]) and isfinite(values[number])):
+            if not (isfinite(times[number]) and isfinite(values[number])):
                 continue
             colour = run_colour(number)
-            axes.plot(minutes[number], values[number], "o", color=colour, markersize=7)
+            axes.plot(times[number], values[number], "o", color=colour, markersize=6)
+            if number in front:
+                ring(axes, np.array(times[number]), np.array(values[number]), colour)
             if len(runs) <= len(_RUNS) or number in front:
                 named.append((label, colour, np.array([values[number]])))
         axes.margins(x=0.05, y=0.18)
         axes.set_xlim(left=0)
         label_ends(axes, named)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.set_xlabel("minutes of training", loc="right", labelpad=1)
+        axes.set_xlabel(f"training, {unit}", loc="right", labelpad=1)
 
     short = [shortened(label, 18) for label in labels]
     return render_plots(

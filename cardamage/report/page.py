@@ -35,7 +35,7 @@ class Report:
 
     Attributes:
         figures: PNG files by name, without suffix.
-        tables: CSV files by name, without suffix; a table without rows is not written.
+        tables: CSV files by name, without suffix; none is without rows.
     """
 
     page: str
@@ -55,10 +55,16 @@ def render(
     Args:
         kind: ``run`` or ``comparison``.
         figures: PNG files to lie beside the page, by name without suffix.
-        tables: CSV files, likewise.
+        tables: CSV files, likewise; one without rows is left out.
     """
-    page = render_page(kind, context)
-    return Report(page, render_markdown(f"{kind}.md", context), figures, tables or {})
+    tables = {name: rows for name, rows in (tables or {}).items() if rows}
+    beside = [
+        "summary.md",
+        *(f"{name}.csv" for name in tables),
+        *(f"{name}.png" for name in figures),
+    ]
+    page = render_page(kind, {**context, "beside": beside})
+    return Report(page, render_markdown(f"{kind}.md", context), figures, tables)
 
 
 def render_markdown(template: str, context: dict[str, Any]) -> str:
@@ -126,8 +132,7 @@ def publish(report: Report, folder: Path) -> Path:
         for name, content in report.figures.items():
             write_bytes(folder / f"{name}.png", content)
         for name, rows in report.tables.items():
-            if rows:
-                write_table(folder / f"{name}.csv", rows)
+            write_table(folder / f"{name}.csv", rows)
         write_text(folder / "summary.md", report.summary)
         write_text(page, report.page)
     except CLOSED as error:
@@ -166,6 +171,7 @@ def _data_uri(content: bytes, media_type: str) -> str:
 
 _FILTERS: dict[str, Callable[..., str]] = {
     "score": wording.score,
+    "named": wording.title,
     "signed": wording.signed,
     "percent": wording.percent,
     "interval": wording.interval,

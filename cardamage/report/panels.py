@@ -73,8 +73,8 @@ SCORES = Panel(
 COSTS = Panel(
     "costs",
     "Score against cost",
-    "The validation score of each chosen epoch against the minutes of training, all attempts "
-    "together. The line is the Pareto front: runs that no other beats in both.",
+    "The validation score of each chosen epoch against the time of training, all attempts "
+    "together. Rings, joined by a line, are the Pareto front: runs that no other beats in both.",
     figures.compared_costs,
 )
 """The panel of a comparison's section on cost; drawn as those of :data:`COMPARISON`."""

@@ -9,7 +9,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -177,8 +176,7 @@ def frame(
         return
     low, high = float(finite.min()), float(finite.max())
     pad = max(0.1 * (high - low), 0.02)
-    # The value of the best epoch is written above its point, or below a loss that falls to it.
-    low, high = low - (1.8 if column == "loss" else 1.0) * pad, high + 1.8 * pad
+    low, high = low - pad, high + pad
     if column != "loss":
         low, high = max(low, -0.02), min(high, 1.06)
         axes.set_yticks([t for t in MaxNLocator(5).tick_values(low, high) if 0 <= t <= 1])
@@ -192,39 +190,23 @@ def mark_best(
     values: NDArray[np.float64],
     colour: str,
 ) -> None:
-    """A line through the best epoch, named above, and its value beside a ring."""
+    """A ring at the chosen epoch, and a line through it to its score above the plot."""
     first, last = axes.get_xlim()
     place = (best - first) / (last - first)  # 0 at the left edge, 1 at the right
+    at = int(np.flatnonzero(epochs == best)[0])
     axes.axvline(best, color=_GREY, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
     axes.annotate(
-        f"best: epoch {best}",
+        f"epoch {best}: {score(float(values[at]))}",
         (best, 1),
         xycoords=("data", "axes fraction"),
         xytext=(0, 3),
         textcoords="offset points",
-        ha="left" if place < 0.15 else "center",
-        fontsize=8,
-        color=_GREY,
-    )
-    at = int(np.flatnonzero(epochs == best)[0])
-    value = float(values[at])
-    if not np.isfinite(value):
-        return
-    ring(axes, epochs[at : at + 1], values[at : at + 1], colour)
-    leans_left = place > 0.5  # to the middle, off the labels at the edge
-    beside = min(max(at + (-1 if leans_left else 1), 0), len(values) - 1)
-    hangs = bool(values[beside] > value)  # on the side where the curve is not
-    axes.annotate(
-        score(value),
-        (best, value),
-        xytext=(-7 if leans_left else 7, -8 if hangs else 8),
-        textcoords="offset points",
-        ha="right" if leans_left else "left",
-        va="top" if hangs else "bottom",
+        ha="left" if place < 0.15 else "right" if place > 0.85 else "center",
+        fontsize=8.5,
         fontweight="bold",
         color=colour,
-        path_effects=[withStroke(linewidth=3, foreground="white")],
     )
+    ring(axes, epochs[at : at + 1], values[at : at + 1], colour)
 
 
 def ring(axes: Axes, epochs: NDArray[np.float64], values: NDArray[np.float64], colour: str) -> None:
