@@ -251,7 +251,7 @@ def _origin(results: RunResults) -> dict[str, str]:
     patch = str(git.get("patch") or "")
     changes = hashlib.sha256(patch.encode()).hexdigest()[:8] if git.get("dirty") else "none"
     found = {
-        "commit": git.get("commit"),
+        "commit": str(git["commit"])[:12] if git.get("commit") else None,
         "uncommitted changes, hash": changes if git else None,
         "host": known.get("host"),
         "python": known.get("python"),

@@ -178,9 +178,10 @@ def _certainty(
     repeats, images = len(group.runs), group.runs[0].images
     if sampled := group.sampled():
         found = interval(sampled, select_by)
-        unit = f"{images} photos and {repeats} runs" if repeats > 1 else f"{images} photos"
+        mean = f" on average over the {repeats} runs of {group.label}" if repeats > 1 else ""
+        unit = f"{images} photos and these runs" if repeats > 1 else f"{images} photos"
         said.append(
-            f"{title(select_by)} {score(found.value)}, 95 % interval "
+            f"{title(select_by)}{mean} {score(found.value)}, 95 % interval "
             f"{interval_words(found.low, found.high)} over {unit}."
         )
     paired = "by the same photos" + (" and the runs of each" if repeats > 1 else "")

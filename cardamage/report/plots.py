@@ -29,7 +29,7 @@ _STYLE: Any = {  # a mapping whose exact type differs between versions of matplo
     "axes.titlesize": 10.0,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.titlepad": 15.0,
+    "axes.titlepad": 17.0,
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
@@ -77,7 +77,7 @@ def render_plots(
     alone = len(columns) % across  # an odd plot gets the whole first row
     down = alone + len(columns) // across
     left_in, right_in = _width_in(ticks) + 0.12, _width_in(labels) + 0.12
-    top_in, bottom_in = 0.45, 0.42
+    top_in, bottom_in = 0.48, 0.42
     height_in = down * (top_in + axes_height_in + bottom_in)
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # drawn as boxes
