@@ -19,7 +19,7 @@ from cardamage.report.load import RunResults
 from cardamage.report.notices import Notice, comparison_notices, run_notices
 from cardamage.report.page import Report, address, render
 from cardamage.report.panels import COMPARISON, COSTS, SCORES, SWEEP, illustrate
-from cardamage.report.pictures import compared_pictures, contact_sheet_png, tested_alike
+from cardamage.report.pictures import compared_pictures, picture_sheet, tested_alike
 from cardamage.report.repeats import Group, differing, flat_configs, grid_of, group_runs, sweep_of
 from cardamage.report.run import class_rows, continues, model_words, optimiser
 from cardamage.report.tables import run_table
@@ -77,7 +77,7 @@ def comparison_report(
     pictures = compared_pictures(runs)
     files = {name: figure.wide for name, figure in drawn.items()}
     if pictures:
-        files["pictures"] = contact_sheet_png(pictures, names, runs[0].result.class_names)
+        files["pictures"] = picture_sheet(pictures, names, runs[0].result.class_names)
     notices = [*comparison_notices(runs, labels), *notes]
     is_fair = all(notice.level != "warning" for notice in notices)
     rivals, unpaired = rivals_of(groups, leader)

@@ -13,10 +13,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cardamage.report.load import CURVES
+from cardamage.report.pictures import Drawing
 from cardamage.report.wording import score, title
 
 INK, _GREY, _FAINT = "#1f2328", "#6e7781", "#e3e6ea"
 _STYLE: Any = {  # a mapping whose exact type differs between versions of matplotlib
+    "svg.hashsalt": "cardamage",  # ids inside an SVG, else random
     "text.parse_math": False,  # a "$" in a name is a dollar sign
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
@@ -63,7 +65,7 @@ def render_plots(
     ticks: Sequence[str] = ("0.000",),
     labels: Sequence[str] = (),
     columns: Sequence[str] | None = None,
-) -> bytes:
+) -> Drawing:
     """A figure with one plot per score, drawn by ``draw``.
 
     The margins are computed and not found by a layout engine, which would draw everything twice.
@@ -98,14 +100,12 @@ def render_plots(
             chooses = on_validation and column == select_by
             axes.set_title(title(column) + (", which chooses the epoch" if chooses else ""))
             draw(axes, column)
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=dots_per_inch, metadata={"Software": None})
-    return stream.getvalue()
+        return _saved(figure, dots_per_inch, has_svg=wide)
 
 
 def render_matrix(
     shares: NDArray[np.float64], counts: NDArray[np.int64], names: Sequence[str]
-) -> bytes:
+) -> Drawing:
     """A confusion matrix of C classes: shares (C, C) as shades, with counts below them."""
     side_in = max(2.2, 0.85 * len(names))
     margin_in = max(0.9, _width_in(names) + 0.3)
@@ -133,9 +133,16 @@ def render_matrix(
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_xlabel("predicted")
         axes.set_ylabel("truth")
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
-    return stream.getvalue()
+        return _saved(figure, 150, has_svg=True)
+
+
+def _saved(figure: Figure, dots_per_inch: int, *, has_svg: bool) -> Drawing:
+    """The same bytes for the same figure."""
+    png, svg = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    if has_svg:
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return Drawing(png.getvalue(), svg.getvalue())
 
 
 def _width_in(texts: Sequence[str]) -> float:

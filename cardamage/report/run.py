@@ -23,8 +23,8 @@ from cardamage.report.page import Report, render
 from cardamage.report.panels import illustrate
 from cardamage.report.pictures import (
     ComparedPicture,
-    contact_sheet_png,
     file_names,
+    picture_sheet,
     test_pictures,
 )
 from cardamage.report.plots import drawn_scores
@@ -55,7 +55,7 @@ def run_report(results: RunResults, others: Sequence[tuple[str, str]] = ()) -> R
     pictures = test_pictures(results)
     files = {figure.name: figure.wide for figure in illustrations}
     if pictures:
-        files["pictures"] = contact_sheet_png(
+        files["pictures"] = picture_sheet(
             [ComparedPicture(picture, (picture,)) for picture in pictures],
             ["prediction"],
             results.result.class_names,

@@ -125,18 +125,21 @@ def test_embedded_pictures_are_pictures(page, results):
     assert len(sources) == len(panels.RUN) + 3 * len(results.result.map_samples)
 
 
-def test_the_figures_lie_beside_the_page_as_png(report, tmp_path):
+def test_figures_and_tables_lie_beside_the_page_which_links_to_them(report, tmp_path):
     published = publish(report, tmp_path / "report")
 
     assert published == tmp_path / "report" / "index.html"
-    names = ("pictures", "confusion", *(panel.name for panel in panels.RUN))
-    drawn = {f"{name}.png" for name in names}
-    assert {path.name for path in published.parent.iterdir()} == {
-        "index.html",
+    names = ("confusion", *(panel.name for panel in panels.RUN))
+    drawn = {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    beside = {path.name for path in published.parent.iterdir()} - {"index.html"}
+    assert set(re.findall(r'<a href="([\w.]+)">', report.page)) == beside
+    assert beside == {
         "summary.md",
+        "classes.csv",
         "confusion.csv",
         "damages.csv",
         "images.csv",
+        "pictures.png",
         *drawn,
     }
     for path in published.parent.glob("*.png"):
