@@ -143,7 +143,7 @@ def _gallery(
                     "photo": _base64(photo),
                     "truth": _base64(truth),
                     "maps": kept,
-                    "dice": dice[number].round(4).tolist(),
+                    "dice": dice[number].round(6).tolist(),
                     "classes": [i for i in np.unique(sample.mask).tolist() if i],
                     "sizes": np.flatnonzero(sizes).tolist(),
                     "words": _words(result, number),
