@@ -261,7 +261,7 @@ def size_words(results: RunResults) -> str | None:
     """Trained weights and bytes of the chosen checkpoint."""
     cost, words = results.cost, []
     if cost.parameters is not None:
-        words.append(counted(cost.parameters, "parameter"))
+        words.append(f"{cost.parameters:,} parameters")
     if cost.checkpoint_bytes is not None:
         words.append(wording.bytes_of(cost.checkpoint_bytes))
     return ", ".join(words) or None
