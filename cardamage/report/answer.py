@@ -8,10 +8,10 @@ from math import isnan
 import numpy as np
 
 from cardamage.config.dataset import SYNTHETIC
-from cardamage.data.shards.reader import ShardReader
 from cardamage.errors import counted
 from cardamage.evaluation.intervals import Estimate
 from cardamage.report.damages import damage_words, found_and_false
+from cardamage.report.failures import photo_name, where_it_fails
 from cardamage.report.load import RunResults
 from cardamage.report.notices import is_usable
 from cardamage.report.selection import (
@@ -62,6 +62,7 @@ def run_answer(results: RunResults) -> Answer:
         ("Why this one", _why(results)),
         ("How good", " ".join(quality(results))),
         ("How sure", " ".join(_certainty(results, alike))),
+        ("Where it fails", where_it_fails(results)),
         ("Beside no model", constant_answer(results)),
         *([] if usable else [("What to try", what_to_try(results))]),
         *_choosing(results),
@@ -169,7 +170,7 @@ def _certainty(results: RunResults, alike: Sequence[int] | None) -> list[str]:
     ]
     if found := most_influential(results, select_by):
         said.append(
-            f"Without the photo that weighs most ({_photo(results, found.image)}) it would be "
+            f"Without the photo that weighs most ({photo_name(results, found.image)}) it would be "
             f"{score(found.without)}."
         )
     if alike is not None:
@@ -262,15 +263,3 @@ def _choosing(results: RunResults) -> list[tuple[str, str]]:
 
 def _split(results: RunResults) -> str:
     return f"the {results.experiment.test.split} split"
-
-
-def _photo(results: RunResults, number: int) -> str:
-    """A photo's file name where the packed dataset is here, else its key."""
-    key = str(results.result.keys[number])
-    manifest = results.manifest
-    if results.shards is None or manifest is None:
-        return f"sample {key}"
-    if manifest.fingerprint != results.result.fingerprint:
-        return f"sample {key}"
-    with ShardReader(results.shards, results.experiment.test.split) as reader:
-        return str(reader.info(number).get("file_name", key)).partition(".rf.")[0]

@@ -19,10 +19,10 @@ from cardamage.report.load import RunResults
 from cardamage.report.notices import Notice, comparison_notices, run_notices
 from cardamage.report.page import Report, address, render
 from cardamage.report.panels import COMPARISON, COSTS, SCORES, SWEEP, illustrate
-from cardamage.report.pictures import compared_pictures, contact_sheet_png, tested_alike
+from cardamage.report.pictures import compared_pictures, picture_sheet, tested_alike
 from cardamage.report.repeats import Group, differing, flat_configs, grid_of, group_runs, sweep_of
 from cardamage.report.run import class_rows, continues, model_words, optimiser
-from cardamage.runs.checkpoints import rule
+from cardamage.report.tables import run_table
 
 _CHOSEN = "Each run enters with the epoch that is best by its own rule on the validation split."
 _PICKED = "The checkpoints were named; each label ends in its epoch."
@@ -77,7 +77,7 @@ def comparison_report(
     pictures = compared_pictures(runs)
     files = {name: figure.wide for name, figure in drawn.items()}
     if pictures:
-        files["pictures"] = contact_sheet_png(pictures, names, runs[0].result.class_names)
+        files["pictures"] = picture_sheet(pictures, names, runs[0].result.class_names)
     notices = [*comparison_notices(runs, labels), *notes]
     is_fair = all(notice.level != "warning" for notice in notices)
     rivals, unpaired = rivals_of(groups, leader)
@@ -98,7 +98,6 @@ def comparison_report(
         )
         if is_fair
         else None,
-        "rule": rule(select_by),
         "select_by": select_by,
         "notices": notices,
         "split": split,
@@ -136,7 +135,7 @@ def comparison_report(
         "search": search,
         "illustrations": drawn,
     }
-    return render("comparison", context, files)
+    return render("comparison", context, files, {"runs": run_table(runs, labels, columns)})
 
 
 def labels_of(runs: Sequence[RunResults]) -> list[str]:
@@ -252,7 +251,7 @@ def _origin(results: RunResults) -> dict[str, str]:
     patch = str(git.get("patch") or "")
     changes = hashlib.sha256(patch.encode()).hexdigest()[:8] if git.get("dirty") else "none"
     found = {
-        "commit": git.get("commit"),
+        "commit": str(git["commit"])[:12] if git.get("commit") else None,
         "uncommitted changes, hash": changes if git else None,
         "host": known.get("host"),
         "python": known.get("python"),

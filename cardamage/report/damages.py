@@ -167,10 +167,11 @@ def _cell(outcomes: NDArray[np.int64]) -> Cell:
 
 def _of_ten(part: int, whole: int) -> str:
     """A share in tenths, which people grasp; small numbers as they are."""
-    if whole <= 10:
-        return f"{part} of {whole}"
     tenths = round(10 * part / whole)
-    if tenths in (0, 10) and part not in (0, whole):
+    is_rare = tenths in (0, 10) and part not in (0, whole)
+    if whole <= 10 or (is_rare and whole < 100):
+        return f"{part} of {whole}"
+    if is_rare:
         return f"{round(100 * part / whole) or 'less than 1'} of 100"
     return f"{tenths} of 10"
 

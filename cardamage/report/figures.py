@@ -1,4 +1,4 @@
-"""The figures of a report, as PNG files in memory, with colours for every eye.
+"""The figures of a report, as PNG and SVG files in memory, with colours for every eye.
 
 Each figure comes ``wide``, with its plots in two columns, and narrow for a phone, in one.
 """
@@ -14,6 +14,7 @@ from cardamage.evaluation.intervals import Estimate, interval
 from cardamage.evaluation.results import TestResult
 from cardamage.report.cost import pareto_front
 from cardamage.report.load import RunResults, Trained
+from cardamage.report.pictures import Drawing
 from cardamage.report.plots import (
     INK,
     finite,
@@ -40,7 +41,7 @@ def run_colour(number: int) -> str:
     return _RUNS[number % len(_RUNS)]
 
 
-def curves(results: Trained, *, wide: bool) -> bytes:
+def curves(results: Trained, *, wide: bool) -> Drawing:
     """Training and validation scores over the epochs, the best epoch marked."""
 
     def draw(axes: Axes, column: str) -> None:
@@ -64,7 +65,7 @@ def curves(results: Trained, *, wide: bool) -> bytes:
     )
 
 
-def tests(results: RunResults, *, wide: bool) -> bytes:
+def tests(results: RunResults, *, wide: bool) -> Drawing:
     """Test scores of every checkpoint with their 95 % intervals, the best epoch marked."""
 
     def draw(axes: Axes, column: str) -> None:
@@ -80,8 +81,8 @@ def tests(results: RunResults, *, wide: bool) -> bytes:
     return render_plots(results.experiment.test.select_by, draw, wide=wide, labels=["test"])
 
 
-def confusion(result: TestResult) -> bytes:
-    """The confusion matrix as PNG: shares of the true class as shades, and pixels as numbers."""
+def confusion(result: TestResult) -> Drawing:
+    """The confusion matrix: shares of the true class as shades, and pixels as numbers."""
     total = result.counts.sum(axis=0, dtype=np.int64)
     pixels = total.sum(axis=1, keepdims=True)
     shares = np.divide(total, pixels, out=np.full(total.shape, np.nan), where=pixels > 0)
@@ -90,7 +91,7 @@ def confusion(result: TestResult) -> bytes:
 
 def compared_curves(
     runs: Sequence[RunResults], labels: Sequence[str], *, test: bool, wide: bool
-) -> bytes:
+) -> Drawing:
     """One plot per score, one line per run: on the validation split, or of every test."""
 
     def draw(axes: Axes, column: str) -> None:
@@ -114,7 +115,7 @@ def compared_curves(
     return render_plots(select_by, draw, wide=wide, on_validation=not test, labels=short)
 
 
-def compared_scores(runs: Sequence[RunResults], labels: Sequence[str], *, wide: bool) -> bytes:
+def compared_scores(runs: Sequence[RunResults], labels: Sequence[str], *, wide: bool) -> Drawing:
     """The test scores of each run's chosen checkpoint with their intervals, one row per run."""
 
     def draw(axes: Axes, column: str) -> None:
@@ -137,35 +138,39 @@ def compared_scores(runs: Sequence[RunResults], labels: Sequence[str], *, wide: 
     return render_plots(select_by, draw, wide=wide, axes_height_in=height_in, ticks=short)
 
 
-def compared_costs(runs: Sequence[RunResults], labels: Sequence[str], *, wide: bool) -> bytes:
+def compared_costs(runs: Sequence[RunResults], labels: Sequence[str], *, wide: bool) -> Drawing:
     """The validation score that chooses against training time, the Pareto front as a line."""
     select_by = runs[0].experiment.test.select_by
-    minutes = [nan if (s := results.cost.seconds) is None else s / 60 for results in runs]
+    seconds = [nan if (s := results.cost.seconds) is None else s for results in runs]
+    unit, length = ("minutes", 60) if max(filter(isfinite, seconds), default=0) > 300 else ("s", 1)
+    times = [each / length for each in seconds]
     chooses = f"val_{select_by}"
     values = [
         run.validation(select_by, run.best) if chooses in run.metrics else nan for run in runs
     ]
 
     def draw(axes: Axes, column: str) -> None:
-        axes.set_title(f"Validation {title(column)} against training time")
+        axes.set_title(f"Validation {title(column)}")
         sign = -1.0 if column == "loss" else 1.0
-        front = pareto_front(minutes, [sign * value for value in values])
-        steps = sorted((minutes[i], values[i]) for i in front)
+        front = pareto_front(times, [sign * value for value in values])
+        steps = sorted((times[i], values[i]) for i in front)
         if steps:
             axes.step(*zip(*steps, strict=True), where="post", color=INK, alpha=0.45, linewidth=1.2)
         named = []
         for number, label in enumerate(short):
-            if not (isfinite(minutes[number]) and isfinite(values[number])):
+            if not (isfinite(times[number]) and isfinite(values[number])):
                 continue
             colour = run_colour(number)
-            axes.plot(minutes[number], values[number], "o", color=colour, markersize=7)
+            axes.plot(times[number], values[number], "o", color=colour, markersize=6)
+            if number in front:
+                ring(axes, np.array(times[number]), np.array(values[number]), colour)
             if len(runs) <= len(_RUNS) or number in front:
                 named.append((label, colour, np.array([values[number]])))
         axes.margins(x=0.05, y=0.18)
         axes.set_xlim(left=0)
         label_ends(axes, named)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.set_xlabel("minutes of training", loc="right", labelpad=1)
+        axes.set_xlabel(f"training, {unit}", loc="right", labelpad=1)
 
     short = [shortened(label, 18) for label in labels]
     return render_plots(
@@ -173,7 +178,7 @@ def compared_costs(runs: Sequence[RunResults], labels: Sequence[str], *, wide: b
     )
 
 
-def sweep(found: Sweep, leader: Group, *, select_by: str, wide: bool) -> bytes:
+def sweep(found: Sweep, leader: Group, *, select_by: str, wide: bool) -> Drawing:
     """The score that chooses over the values of a sweep, with error bars."""
     values = np.array(found.values)
     valid = np.array([group.validation(select_by) for group in found.groups])

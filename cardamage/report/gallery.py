@@ -22,7 +22,7 @@ from cardamage.data.drawing import layer_png
 from cardamage.data.shards.reader import ShardReader
 from cardamage.errors import RunError
 from cardamage.evaluation.damages import count_damages
-from cardamage.evaluation.metrics import dice_of_foreground, scores_per_image
+from cardamage.evaluation.metrics import scores_per_image
 from cardamage.evaluation.results import TestResult, read_result
 from cardamage.labels import colour
 from cardamage.report.load import RunResults
@@ -143,7 +143,7 @@ def _gallery(
                     "photo": _base64(photo),
                     "truth": _base64(truth),
                     "maps": kept,
-                    "dice": dice[number].round(4).tolist(),
+                    "dice": dice[number].round(6).tolist(),
                     "classes": [i for i in np.unique(sample.mask).tolist() if i],
                     "sizes": np.flatnonzero(sizes).tolist(),
                     "words": _words(result, number),
@@ -208,47 +208,3 @@ def _unfitting(results: RunResults) -> RunError:
         f"the kept maps of epoch {results.best} do not fit the shards in {results.shards}; delete "
         f"{kept} and test again"
     )
-
-
-def image_table(
-    result: TestResult, file_names: Sequence[str]
-) -> list[dict[str, str | int | float]]:
-    """The scores of each image, as rows of a table; ``file_names`` are in the order of the split.
-
-    ``presence`` is how sure the model is that the photo shows damage at all.
-    """
-    counts = result.counts
-    scored = scores_per_image(counts, result.loss)
-    pixels = counts.sum(axis=(1, 2))
-    truth = 1 - counts[:, 0, :].sum(axis=1) / pixels
-    predicted = 1 - counts[:, :, 0].sum(axis=1) / pixels
-    defined = ~np.isnan(dice_of_foreground(counts))
-    rows: list[dict[str, str | int | float]] = []
-    for number, (key, name) in enumerate(zip(result.keys.tolist(), file_names, strict=True)):
-        row: dict[str, str | int | float] = {"key": key, "file_name": name}
-        row |= {column: float(values[number]) for column, values in scored.items()}
-        row |= {"true_share": float(truth[number]), "predicted_share": float(predicted[number])}
-        row["is_empty"] = int(not defined[number])
-        if found := result.damages:
-            totals = found.counts[number, 0].sum(axis=0).tolist()
-            row |= dict(zip(("damages", "found", "marks", "false"), totals, strict=True))
-            row["presence"] = float(found.presence[number])
-        rows.append(row)
-    return rows
-
-
-def confusion_table(result: TestResult) -> list[dict[str, str | int | float]]:
-    """Pixels by true and predicted class: counts, and shares of the true and predicted class."""
-    total = result.counts.sum(axis=0, dtype=np.int64)
-    rows, columns = total.sum(axis=1), total.sum(axis=0)
-    return [
-        {
-            "truth": true_name,
-            "predicted": predicted_name,
-            "pixels": int(total[t, p]),
-            "share_of_truth": float(total[t, p] / rows[t]) if rows[t] else float("nan"),
-            "share_of_predicted": float(total[t, p] / columns[p]) if columns[p] else float("nan"),
-        }
-        for t, true_name in enumerate(result.class_names)
-        for p, predicted_name in enumerate(result.class_names)
-    ]

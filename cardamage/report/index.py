@@ -27,7 +27,7 @@ from cardamage.runs.study import is_study
 from cardamage.runs.tables import read_table
 from cardamage.system.files import write_text
 
-SCORES = ("dice_fg", "mdice", "dice", "accuracy", "loss")
+SCORES = ("miou", "mdice", "dice_fg", "dice", "loss")
 """Test scores of the best checkpoint that have a column."""
 
 

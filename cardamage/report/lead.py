@@ -16,6 +16,7 @@ from cardamage.report.answer import (
     verdict,
     what_to_try,
 )
+from cardamage.report.failures import where_it_fails
 from cardamage.report.notices import is_usable
 from cardamage.report.repeats import Group, same_images
 from cardamage.report.selection import ALPHA
@@ -118,6 +119,7 @@ def comparison_answer(
         ("Why this one", _why(groups, labels, leader, label, select_by)),
         ("How good", " ".join(quality(best))),
         ("How sure", " ".join(_certainty(group, rivals, unpaired, select_by))),
+        ("Where it fails", where_it_fails(best)),
         ("Beside no model", constant_answer(best)),
         *([] if usable else [("What to try", what_to_try(best))]),
         ("Choosing on test", _promise(groups, labels, best, select_by)),
@@ -140,7 +142,8 @@ def _why(
     group = groups[leader]
     value = score(group.validation(select_by))
     if all(len(each.runs) == 1 for each in groups):
-        return f"It has the {rule_words(select_by)} ({value}) of {len(groups)}."
+        what = "checkpoints" if group.runs[0].is_picked else "runs"
+        return f"It has the {rule_words(select_by)} ({value}) of {len(groups)} {what}."
     said = (
         f"{group.label}, {counted(len(group.runs), 'run')}: the {rule_words(select_by)} on "
         f"average, {_with_spread(group, select_by)}, of {counted(len(groups), 'setting')}. "
@@ -175,9 +178,10 @@ def _certainty(
     repeats, images = len(group.runs), group.runs[0].images
     if sampled := group.sampled():
         found = interval(sampled, select_by)
-        unit = f"{images} photos and {repeats} runs" if repeats > 1 else f"{images} photos"
+        mean = f" on average over the {repeats} runs of {group.label}" if repeats > 1 else ""
+        unit = f"{images} photos and these runs" if repeats > 1 else f"{images} photos"
         said.append(
-            f"{title(select_by)} {score(found.value)}, 95 % interval "
+            f"{title(select_by)}{mean} {score(found.value)}, 95 % interval "
             f"{interval_words(found.low, found.high)} over {unit}."
         )
     paired = "by the same photos" + (" and the runs of each" if repeats > 1 else "")
@@ -186,7 +190,8 @@ def _certainty(
     if others := alike(rivals, select_by):
         said.append(f"{_named(others)} cannot be told from it ({paired}).")
     elif rivals:
-        said.append(f"Every other differs by more than chance ({paired}).")
+        which = "The other differs" if len(rivals) == 1 else "Every other differs"
+        said.append(f"{which} by more than chance ({paired}).")
     sign = -1.0 if select_by == "loss" else 1.0
     better = [
         rival.label
@@ -224,7 +229,7 @@ def _promise(groups: Sequence[Group], labels: Sequence[str], chosen: object, sel
     value, label, run = max(tested, key=lambda each: each[0])
     own = next((v for v, _, each in tested if each is chosen), value)
     if run is chosen or value <= own:
-        return "The checkpoint chosen on the validation split also scores best on the test."
+        return "The checkpoint chosen on the validation split also scores best on the test split."
     return (
         f"{label} scores best there. A report that chose it for that would promise "
         f"{score(value - own)} too much."

@@ -111,9 +111,9 @@ class RunResults(Trained):
 
     @property
     def columns(self) -> list[str]:
-        """The headline scores, those that are means over classes first where there are several."""
+        """The headline scores: the one that chooses, means over several classes, the others."""
         means = ["miou", "mdice"] if len(self.result.class_names) > 2 else []
-        return list(dict.fromkeys([*means, *HEADLINES]))
+        return list(dict.fromkeys([self.experiment.test.select_by, *means, *HEADLINES]))
 
     @property
     def images(self) -> int:

@@ -208,7 +208,7 @@ def _beside_no_model(results: RunResults) -> Iterator[Notice]:
     if dice_fg <= all_foreground:
         yield Notice(
             "warning",
-            f"No better than a constant answer: calling every pixel foreground scores dice_fg "
+            f"No better than a constant answer: calling every pixel damaged scores Foreground Dice "
             f"{score(all_foreground)} on these images, and this checkpoint scores "
             f"{score(dice_fg)}.",
         )

@@ -1,4 +1,4 @@
-"""Writing a report: a page that works offline, its figures as PNG, tables as CSV, and a summary.
+"""Writing a report: a page that works offline, its figures, tables as CSV, and a summary.
 
 Everything is rendered in memory first; the page itself is published last, so a folder with an
 ``index.html`` holds a whole report.
@@ -20,7 +20,7 @@ from markupsafe import Markup
 from cardamage.errors import CLOSED, RunError, plain
 from cardamage.evaluation import intervals as statistics
 from cardamage.report import wording
-from cardamage.report.pictures import jpeg
+from cardamage.report.pictures import Drawing, jpeg
 from cardamage.runs.stages import now
 from cardamage.runs.tables import Row, write_table
 from cardamage.system.files import write_bytes, write_text
@@ -34,31 +34,37 @@ class Report:
     """A rendered report.
 
     Attributes:
-        figures: PNG files by name, without suffix.
-        tables: CSV files by name, without suffix; a table without rows is not written.
+        figures: by name, without suffix: written as PNG and, where drawn, as SVG.
+        tables: CSV files by name, without suffix; none is without rows.
     """
 
     page: str
     summary: str
-    figures: dict[str, bytes]
+    figures: dict[str, Drawing]
     tables: dict[str, Sequence[Row]]
 
 
 def render(
     kind: str,
     context: dict[str, Any],
-    figures: dict[str, bytes],
+    figures: dict[str, Drawing],
     tables: dict[str, Sequence[Row]] | None = None,
 ) -> Report:
     """Fill the templates of one kind of report.
 
     Args:
         kind: ``run`` or ``comparison``.
-        figures: PNG files to lie beside the page, by name without suffix.
-        tables: CSV files, likewise.
+        figures: to lie beside the page, by name without suffix.
+        tables: CSV files, likewise; one without rows is left out.
     """
-    page = render_page(kind, context)
-    return Report(page, render_markdown(f"{kind}.md", context), figures, tables or {})
+    tables = {name: rows for name, rows in (tables or {}).items() if rows}
+    beside = [
+        "summary.md",
+        *(f"{name}.csv" for name in tables),
+        *(f"{name}.{kind}" for name, drawing in figures.items() for kind in drawing.files()),
+    ]
+    page = render_page(kind, {**context, "beside": beside})
+    return Report(page, render_markdown(f"{kind}.md", context), figures, tables)
 
 
 def render_markdown(template: str, context: dict[str, Any]) -> str:
@@ -123,11 +129,11 @@ def publish(report: Report, folder: Path) -> Path:
     """
     page = folder / "index.html"
     try:
-        for name, content in report.figures.items():
-            write_bytes(folder / f"{name}.png", content)
+        for name, drawing in report.figures.items():
+            for kind, content in drawing.files().items():
+                write_bytes(folder / f"{name}.{kind}", content)
         for name, rows in report.tables.items():
-            if rows:
-                write_table(folder / f"{name}.csv", rows)
+            write_table(folder / f"{name}.csv", rows)
         write_text(folder / "summary.md", report.summary)
         write_text(page, report.page)
     except CLOSED as error:
@@ -166,6 +172,7 @@ def _data_uri(content: bytes, media_type: str) -> str:
 
 _FILTERS: dict[str, Callable[..., str]] = {
     "score": wording.score,
+    "named": wording.title,
     "signed": wording.signed,
     "percent": wording.percent,
     "interval": wording.interval,

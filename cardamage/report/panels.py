@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from cardamage.report import figures, wording
+from cardamage.report.pictures import Drawing
 from cardamage.report.plots import drawn_scores
 
 
@@ -16,15 +17,15 @@ class Panel:
     """A figure of a page.
 
     Attributes:
-        name: of its PNG file, without suffix, and of its place on the page.
+        name: of its files, without suffix, and of its place on the page.
         caption: below it; may name ``{split}``, the tested one, and ``{images}``, how many it has.
-        draw: from what the page is of to a PNG; ``wide`` asks for that of a desktop, not a phone.
+        draw: draws what the page is of; ``wide`` asks for that of a desktop, not a phone.
     """
 
     name: str
     heading: str
     caption: str
-    draw: Callable[..., bytes]
+    draw: Callable[..., Drawing]
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,15 @@ class Illustration:
     """A panel, drawn.
 
     Attributes:
-        wide: PNG for a desktop; this one is also written beside the page.
-        narrow: PNG for a phone.
+        wide: for a desktop; this one is also written beside the page.
+        narrow: for a phone.
     """
 
     name: str
     heading: str
     caption: str
-    wide: bytes
-    narrow: bytes
+    wide: Drawing
+    narrow: Drawing
     alt: str
 
 
@@ -73,8 +74,8 @@ SCORES = Panel(
 COSTS = Panel(
     "costs",
     "Score against cost",
-    "The validation score of each chosen epoch against the minutes of training, all attempts "
-    "together. The line is the Pareto front: runs that no other beats in both.",
+    "The validation score of each chosen epoch against the time of training, all attempts "
+    "together. Rings, joined by a line, are the Pareto front: runs that no other beats in both.",
     figures.compared_costs,
 )
 """The panel of a comparison's section on cost; drawn as those of :data:`COMPARISON`."""

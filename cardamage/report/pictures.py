@@ -27,6 +27,18 @@ _MIN_SIDE = 192  # on the sheet, so that its titles fit
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """A figure as PNG, and as SVG where it is made of lines; else ``svg`` is empty."""
+
+    png: bytes
+    svg: bytes = b""
+
+    def files(self) -> dict[str, bytes]:
+        """Its content by suffix."""
+        return {"png": self.png, "svg": self.svg} if self.svg else {"png": self.png}
+
+
+@dataclass(frozen=True)
 class Picture:
     """One test image of N classes, as the page shows it.
 
@@ -171,10 +183,10 @@ def compared_pictures(runs: Sequence[RunResults]) -> list[ComparedPicture]:
     ]
 
 
-def contact_sheet_png(
+def picture_sheet(
     pictures: Sequence[ComparedPicture], labels: Sequence[str], class_names: Sequence[str]
-) -> bytes:
-    """All pictures on one sheet as PNG, a row each, under a legend.
+) -> Drawing:
+    """All pictures on one sheet, a row each, under a legend.
 
     Args:
         class_names: by class id, background first.
@@ -198,4 +210,4 @@ def contact_sheet_png(
     whole.paste(sheet, (0, key.height))
     stream = io.BytesIO()
     whole.save(stream, "PNG")
-    return stream.getvalue()
+    return Drawing(stream.getvalue())

@@ -9,15 +9,16 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cardamage.report.load import CURVES
+from cardamage.report.pictures import Drawing
 from cardamage.report.wording import score, title
 
 INK, _GREY, _FAINT = "#1f2328", "#6e7781", "#e3e6ea"
 _STYLE: Any = {  # a mapping whose exact type differs between versions of matplotlib
+    "svg.hashsalt": "cardamage",  # ids inside an SVG, else random
     "text.parse_math": False,  # a "$" in a name is a dollar sign
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
@@ -30,7 +31,7 @@ _STYLE: Any = {  # a mapping whose exact type differs between versions of matplo
     "axes.titlesize": 10.0,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.titlepad": 15.0,
+    "axes.titlepad": 17.0,
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
@@ -64,7 +65,7 @@ def render_plots(
     ticks: Sequence[str] = ("0.000",),
     labels: Sequence[str] = (),
     columns: Sequence[str] | None = None,
-) -> bytes:
+) -> Drawing:
     """A figure with one plot per score, drawn by ``draw``.
 
     The margins are computed and not found by a layout engine, which would draw everything twice.
@@ -78,7 +79,7 @@ def render_plots(
     alone = len(columns) % across  # an odd plot gets the whole first row
     down = alone + len(columns) // across
     left_in, right_in = _width_in(ticks) + 0.12, _width_in(labels) + 0.12
-    top_in, bottom_in = 0.45, 0.42
+    top_in, bottom_in = 0.48, 0.42
     height_in = down * (top_in + axes_height_in + bottom_in)
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # drawn as boxes
@@ -99,14 +100,12 @@ def render_plots(
             chooses = on_validation and column == select_by
             axes.set_title(title(column) + (", which chooses the epoch" if chooses else ""))
             draw(axes, column)
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=dots_per_inch, metadata={"Software": None})
-    return stream.getvalue()
+        return _saved(figure, dots_per_inch, has_svg=wide)
 
 
 def render_matrix(
     shares: NDArray[np.float64], counts: NDArray[np.int64], names: Sequence[str]
-) -> bytes:
+) -> Drawing:
     """A confusion matrix of C classes: shares (C, C) as shades, with counts below them."""
     side_in = max(2.2, 0.85 * len(names))
     margin_in = max(0.9, _width_in(names) + 0.3)
@@ -134,9 +133,16 @@ def render_matrix(
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_xlabel("predicted")
         axes.set_ylabel("truth")
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
-    return stream.getvalue()
+        return _saved(figure, 150, has_svg=True)
+
+
+def _saved(figure: Figure, dots_per_inch: int, *, has_svg: bool) -> Drawing:
+    """The same bytes for the same figure."""
+    png, svg = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    if has_svg:
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return Drawing(png.getvalue(), svg.getvalue())
 
 
 def _width_in(texts: Sequence[str]) -> float:
@@ -177,8 +183,7 @@ def frame(
         return
     low, high = float(finite.min()), float(finite.max())
     pad = max(0.1 * (high - low), 0.02)
-    # The value of the best epoch is written above its point, or below a loss that falls to it.
-    low, high = low - (1.8 if column == "loss" else 1.0) * pad, high + 1.8 * pad
+    low, high = low - pad, high + pad
     if column != "loss":
         low, high = max(low, -0.02), min(high, 1.06)
         axes.set_yticks([t for t in MaxNLocator(5).tick_values(low, high) if 0 <= t <= 1])
@@ -192,39 +197,23 @@ def mark_best(
     values: NDArray[np.float64],
     colour: str,
 ) -> None:
-    """A line through the best epoch, named above, and its value beside a ring."""
+    """A ring at the chosen epoch, and a line through it to its score above the plot."""
     first, last = axes.get_xlim()
     place = (best - first) / (last - first)  # 0 at the left edge, 1 at the right
+    at = int(np.flatnonzero(epochs == best)[0])
     axes.axvline(best, color=_GREY, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
     axes.annotate(
-        f"best: epoch {best}",
+        f"epoch {best}: {score(float(values[at]))}",
         (best, 1),
         xycoords=("data", "axes fraction"),
         xytext=(0, 3),
         textcoords="offset points",
-        ha="left" if place < 0.15 else "center",
-        fontsize=8,
-        color=_GREY,
-    )
-    at = int(np.flatnonzero(epochs == best)[0])
-    value = float(values[at])
-    if not np.isfinite(value):
-        return
-    ring(axes, epochs[at : at + 1], values[at : at + 1], colour)
-    leans_left = place > 0.5  # to the middle, off the labels at the edge
-    beside = min(max(at + (-1 if leans_left else 1), 0), len(values) - 1)
-    hangs = bool(values[beside] > value)  # on the side where the curve is not
-    axes.annotate(
-        score(value),
-        (best, value),
-        xytext=(-7 if leans_left else 7, -8 if hangs else 8),
-        textcoords="offset points",
-        ha="right" if leans_left else "left",
-        va="top" if hangs else "bottom",
+        ha="left" if place < 0.15 else "right" if place > 0.85 else "center",
+        fontsize=8.5,
         fontweight="bold",
         color=colour,
-        path_effects=[withStroke(linewidth=3, foreground="white")],
     )
+    ring(axes, epochs[at : at + 1], values[at : at + 1], colour)
 
 
 def ring(axes: Axes, epochs: NDArray[np.float64], values: NDArray[np.float64], colour: str) -> None:

@@ -15,7 +15,7 @@ from cardamage.labels import colour
 from cardamage.report import figures, labels, panels, wording
 from cardamage.report.answer import run_answer
 from cardamage.report.damages import damage_section, damage_table
-from cardamage.report.gallery import confusion_table, gallery_of_run, image_table
+from cardamage.report.gallery import gallery_of_run
 from cardamage.report.labels import shown_suspects, suspect_table, suspects_of
 from cardamage.report.load import RunResults
 from cardamage.report.notices import run_notices
@@ -23,13 +23,13 @@ from cardamage.report.page import Report, render
 from cardamage.report.panels import illustrate
 from cardamage.report.pictures import (
     ComparedPicture,
-    contact_sheet_png,
     file_names,
+    picture_sheet,
     test_pictures,
 )
 from cardamage.report.plots import drawn_scores
+from cardamage.report.tables import class_table, confusion_table, image_table
 from cardamage.runs.attempts import cost, queued, total_usage
-from cardamage.runs.checkpoints import rule
 from cardamage.runs.stages import StageRecord
 from cardamage.runs.tables import Row
 from cardamage.runs.usage import usage_words
@@ -55,7 +55,7 @@ def run_report(results: RunResults, others: Sequence[tuple[str, str]] = ()) -> R
     pictures = test_pictures(results)
     files = {figure.name: figure.wide for figure in illustrations}
     if pictures:
-        files["pictures"] = contact_sheet_png(
+        files["pictures"] = picture_sheet(
             [ComparedPicture(picture, (picture,)) for picture in pictures],
             ["prediction"],
             results.result.class_names,
@@ -74,7 +74,7 @@ def run_report(results: RunResults, others: Sequence[tuple[str, str]] = ()) -> R
         "notices": run_notices(results),
         "best": best,
         "answer": run_answer(results),
-        "rule": rule(select_by),
+        "rule": wording.rule_words(select_by),
         "split": split,
         "images_words": images,
         "tiles": [
@@ -100,6 +100,7 @@ def run_report(results: RunResults, others: Sequence[tuple[str, str]] = ()) -> R
     tables: dict[str, Sequence[Row]] = {
         "images": image_table(results.result, names),
         "labels_to_check": suspect_table(suspects, results.result.keys.tolist(), names),
+        "classes": class_table(class_rows(results)),
         "damages": damage_table(results.result),
         "confusion": confusion_table(results.result),
     }
@@ -260,7 +261,7 @@ def size_words(results: RunResults) -> str | None:
     """Trained weights and bytes of the chosen checkpoint."""
     cost, words = results.cost, []
     if cost.parameters is not None:
-        words.append(counted(cost.parameters, "parameter"))
+        words.append(f"{cost.parameters:,} parameters")
     if cost.checkpoint_bytes is not None:
         words.append(wording.bytes_of(cost.checkpoint_bytes))
     return ", ".join(words) or None

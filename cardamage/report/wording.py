@@ -13,6 +13,8 @@ _TITLES = {
     "iou_fg": "Foreground IoU",
     "mdice": "Mean Dice",
     "miou": "Mean IoU",
+    "precision": "Precision",
+    "recall": "Recall",
 }
 DEFINITIONS = {
     "loss": "Mean over images of each image's loss; lower is better",

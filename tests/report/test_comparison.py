@@ -256,7 +256,7 @@ def test_code_and_versions_that_differ_are_listed_and_those_that_do_not_are_not(
     found = comparison.differing_origins([weak, newer])
 
     assert found["torch, version"] == ["2.11.0", "2.12.0"]
-    assert found["commit"] == ["0123456789abcdef", "fedcba"]
+    assert found["commit"] == ["0123456789ab", "fedcba"]
     assert found["uncommitted changes, hash"][1] == "none"
     assert list(found) == ["commit", "uncommitted changes, hash", "torch, version"]
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ from PIL import Image
 
 from cardamage.config.experiment import SelectBy
 from cardamage.report import figures, plots
+from cardamage.report.pictures import Drawing
 from cardamage.runs.paths import RunPaths
 
 
-def opened(png: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(png))
+def opened(drawing: Drawing) -> Image.Image:
+    image = Image.open(io.BytesIO(drawing.png))
     image.load()
     return image
 
@@ -41,6 +43,14 @@ def test_the_score_that_chooses_always_has_a_panel(select_by: SelectBy, expected
 
 def test_a_figure_is_the_same_every_time(results):
     assert figures.curves(results, wide=True) == figures.curves(results, wide=True)
+
+
+def test_the_figure_of_a_desktop_is_there_as_svg_too(results):
+    wide, narrow = (figures.curves(results, wide=wide) for wide in (True, False))
+
+    assert ET.fromstring(wide.svg).tag == "{http://www.w3.org/2000/svg}svg"
+    assert list(wide.files()) == ["png", "svg"]
+    assert list(narrow.files()) == ["png"]
 
 
 def test_curves_without_any_value_are_drawn(results):

@@ -124,8 +124,8 @@ def test_a_model_that_is_no_better_than_a_constant_answer_is_told(results):
     assert is_usable(results)
     assert not is_usable(blind)
     assert (
-        "calling every pixel foreground scores dice_fg 0.333 on these images, and this checkpoint "
-        "scores 0.222"
+        "calling every pixel damaged scores Foreground Dice 0.333 on these images, and this "
+        "checkpoint scores 0.222"
     ) in texts(blind, "warning")
     assert (
         "calling every pixel background scores 0.800, and this checkpoint scores 0.650"

@@ -68,7 +68,7 @@ def test_the_page_tells_what_to_use_and_how(page, results):
         f"cardamage predict {results.run.root} --images PHOTOS "
         f"--checkpoint {results.best} --out OUT"
     ) in page.text
-    assert "highest validation dice_fg" in page.text
+    assert "highest validation Foreground Dice" in page.text
 
 
 def test_every_checkpoint_and_every_score_has_its_row(page, report, results):
@@ -87,7 +87,8 @@ def test_nothing_is_asked_of_the_network(page, report):
     ]
 
     assert links
-    assert all(link.startswith(("data:", "#")) for link in links)
+    beside = re.compile(r"[\w.]+")  # what lies beside the page, for a click
+    assert all(link.startswith(("data:", "#")) or beside.fullmatch(link) for link in links)
     assert "http://" not in report.page
     assert "https://" not in report.page
     assert "@import" not in report.page
@@ -125,18 +126,21 @@ def test_embedded_pictures_are_pictures(page, results):
     assert len(sources) == len(panels.RUN) + 3 * len(results.result.map_samples)
 
 
-def test_the_figures_lie_beside_the_page_as_png(report, tmp_path):
+def test_figures_and_tables_lie_beside_the_page_which_links_to_them(report, tmp_path):
     published = publish(report, tmp_path / "report")
 
     assert published == tmp_path / "report" / "index.html"
-    names = ("pictures", "confusion", *(panel.name for panel in panels.RUN))
-    drawn = {f"{name}.png" for name in names}
-    assert {path.name for path in published.parent.iterdir()} == {
-        "index.html",
+    names = ("confusion", *(panel.name for panel in panels.RUN))
+    drawn = {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    beside = {path.name for path in published.parent.iterdir()} - {"index.html"}
+    assert set(re.findall(r'<a href="([\w.]+)">', report.page)) == beside
+    assert beside == {
         "summary.md",
+        "classes.csv",
         "confusion.csv",
         "damages.csv",
         "images.csv",
+        "pictures.png",
         *drawn,
     }
     for path in published.parent.glob("*.png"):

@@ -119,6 +119,7 @@ for (const section of document.querySelectorAll("[data-gallery]")) {
 
   const scoresOf = (image, { a, b }) =>
     b === null ? `Dice ${score(image.dice[a])}` : `Dice ${score(image.dice[a])} \u2192 ${score(image.dice[b])}`;
+  const shortName = ({ name }) => name.split(".rf.")[0]; // without the hash that Roboflow appends
   const card = (image) => {
     const item = document.createElement("li");
     const button = document.createElement("button");
@@ -130,7 +131,7 @@ for (const section of document.querySelectorAll("[data-gallery]")) {
     photo.alt = "";
     stack.append(photo, document.createElement("canvas"));
     const name = document.createElement("b");
-    name.textContent = image.name.split(".rf.")[0]; // without the hash that Roboflow appends
+    name.textContent = shortName(image);
     const words = document.createElement("span");
     words.textContent = scoresOf(image, state());
     button.append(stack, name, words);
@@ -175,7 +176,15 @@ for (const section of document.querySelectorAll("[data-gallery]")) {
     extend();
   };
 
+  const chip = ({ name, rgb }) => {
+    const made = document.createElement("span"), colour = document.createElement("i");
+    made.className = "chip";
+    colour.style.background = `rgb(${rgb})`;
+    made.append(colour, name);
+    return made;
+  };
   const stackOf = (name) => dialog.querySelector(`[data-panel=${name}]`);
+  for (const name of ["truth", "prediction"]) stackOf(name).nextElementSibling.append(...classes.map(chip));
   const largeA = dialog.querySelector("[name=large-a]"), wipe = dialog.querySelector("[name=wipe]");
   const applyWipe = () => {
     const hasB = state().b !== null;
@@ -191,7 +200,7 @@ for (const section of document.querySelectorAll("[data-gallery]")) {
   };
   const drawLarge = async () => {
     const image = listed[opened], at = state();
-    dialog.querySelector("h3").textContent = image.name;
+    dialog.querySelector("h3").textContent = shortName(image);
     const sizes = ["small", "middle", "large"];
     const named = classes.filter(({ id }) => image.classes.includes(id)).map(({ name }) => name);
     dialog.querySelector(".facts-line").textContent = [

@@ -28,7 +28,8 @@ for (const section of document.querySelectorAll("[data-difference]")) {
       return row;
     }));
     section.querySelector("[role=status]").textContent = keys.length
-      ? `${keys.length} settings differ.` : "Nothing differs but the name.";
+      ? `${keys.length} ${keys.length === 1 ? "setting differs" : "settings differ"}.` : "Nothing differs but the name.";
+    section.querySelector("table").hidden = !keys.length;
     const quoted = [one.value, other.value].map((name) => (/^[\w@%+=:,./-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\"'\"'")}'`));
     section.querySelector("code").textContent = `cardamage report ${quoted.join(" ")} --out DIR`;
   };
