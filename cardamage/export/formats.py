@@ -28,6 +28,13 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch.export": ".pt2", "torchscript": ".ts"}
 """How a file of each format is named."""
 
+_INSTEAD: dict[Format, str] = {
+    "onnx": "torch.export or torchscript",
+    "torch.export": "torchscript",
+    "torchscript": "onnx or torch.export",
+}
+"""What to try where a format cannot express a network; ONNX is made by way of torch.export."""
+
 Answer = tuple[NDArray[np.uint8], NDArray[np.float32]]
 """Classes, uint8 (B, H, W), and probabilities, float32 (B, C, H, W)."""
 
@@ -152,13 +159,12 @@ def _one_line(form: Format) -> Iterator[None]:
     except CardamageError:
         raise
     except Exception as error:
-        if not type(error).__module__.startswith("torch") and not isinstance(
+        if not type(error).__module__.startswith(("torch", "onnx")) and not isinstance(
             error, RuntimeError | ValueError | NotImplementedError
         ):
             raise
-        others = " or ".join(other for other in FORMATS if other != form)
         raise CardamageError(
-            f"--to {form} cannot express this network ({_reason(error)}); try --to {others}"
+            f"--to {form} cannot express this network ({_reason(error)}); try --to {_INSTEAD[form]}"
         ) from None
 
 

@@ -91,7 +91,8 @@ def test_a_run_killed_twice_within_an_epoch_ends_with_the_same_bytes(toy, undist
 
 @pytest.mark.distributed
 def test_processes_whose_launcher_is_killed_work_to_the_end_and_keep_others_out(toy):
-    options = ("name=orphaned", "train.epochs=40", "train.save_steps=1")
+    epochs = 15  # enough to be at work still when another start comes
+    options = ("name=orphaned", f"train.epochs={epochs}", "train.save_steps=1")
     run = RunPaths(toy.folder / "runs" / "orphaned")
     toy.succeeds("jobs/pack.py", "toy.yaml", *options)
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
@@ -112,8 +113,8 @@ def test_processes_whose_launcher_is_killed_work_to_the_end_and_keep_others_out(
         assert Path(f"/proc/{record.pid}").exists()
         time.sleep(0.02)
     assert read_stage(run, "train").state == "done"
-    assert list(run.finished_checkpoints()) == list(range(1, 41))
-    assert len(run.metrics.read_text().splitlines()) == 1 + 40
+    assert list(run.finished_checkpoints()) == list(range(1, epochs + 1))
+    assert len(run.metrics.read_text().splitlines()) == 1 + epochs
 
 
 def consumed(run):

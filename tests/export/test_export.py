@@ -131,8 +131,8 @@ class Branching(torch.nn.Module):
 
 def test_what_cannot_be_expressed_is_one_line_that_names_other_formats():
     graph = Exported(TrainedModel(INFO, Branching()))
-    for form in ("onnx", "torch.export"):
-        with pytest.raises(CardamageError, match="torchscript") as raised:
+    for form, instead in (("onnx", "torch.export or torchscript"), ("torch.export", "torchscript")):
+        with pytest.raises(CardamageError, match=f"try --to {instead}$") as raised:
             write(graph, INFO, form)
         assert "\n" not in str(raised.value)
 

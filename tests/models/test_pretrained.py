@@ -1,5 +1,6 @@
 """Pretrained weights: where they come from, what of them fits, and what is refused."""
 
+import re
 import socket
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from cardamage.config.recipe import SmpModel
-from cardamage.errors import CheckpointError, ConfigError
+from cardamage.errors import CheckpointError, ConfigError, of_storage
 from cardamage.models import build_model, encoder_of
 from cardamage.models.pretrained import cached, checked, fetch, load_pretrained
 
@@ -40,6 +41,13 @@ def test_they_are_fetched_once(imagenet):
     assert fetch(LITE, imagenet.parent) == imagenet == cached(LITE, imagenet.parent)
     assert imagenet.stat().st_mtime_ns == written
     assert fetch(SmpModel(name="smp", weights="none"), imagenet.parent) is None
+
+
+def test_a_file_in_place_of_their_folder_is_told_of(tmp_path):
+    (tmp_path / "weights").touch()
+    with pytest.raises(FileExistsError) as error:
+        fetch(LITE, tmp_path / "weights")
+    assert re.search(r"weights: File exists; .*remove it", str(of_storage(error.value)))
 
 
 @pytest.mark.parametrize("kind", ["whole", "encoder", "order", "wrapped"])

@@ -62,10 +62,12 @@ def count_gpus() -> int:
 def _trained(program: Sequence[str], processes: int | None, gpus: int, cores: int) -> Command:
     """The command of a stage whose processes work together."""
     together = processes or gpus or 1
-    # Left unset, accelerate launch gives every process one thread, whatever the machine has.
+    # Left unset, launchers give every process one thread, whatever the machine has.
     threads = {"OMP_NUM_THREADS": str(max(1, cores // together))}
     environment = {} if "OMP_NUM_THREADS" in os.environ else threads
-    if together > 1 and not gpus:
+    if together == 1:  # a launcher would only import torch a second time, and lose the exit status
+        return Command((sys.executable, *program), environment)
+    if not gpus:
         # On a CPU, accelerate launch starts one process whatever it is told.
         torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
         return Command(
@@ -75,9 +77,8 @@ def _trained(program: Sequence[str], processes: int | None, gpus: int, cores: in
         )
     # Each value that is left out costs a warning in the log; the precision is the config's.
     options = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    if processes or not gpus:
-        options += ["--num_processes", str(together)]
-    if together > 1:
-        options += ["--multi_gpu", "--main_process_port", "0"]  # any free one: runs may coincide
+    if processes:
+        options += ["--num_processes", str(processes)]
+    options += ["--multi_gpu", "--main_process_port", "0"]  # any free one: runs may coincide
     launcher = (sys.executable, "-m", "accelerate.commands.launch", "--quiet", *options)
     return Command((*launcher, *program), environment, keeps_status=False)

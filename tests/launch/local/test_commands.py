@@ -41,14 +41,10 @@ def test_on_a_cpu_training_uses_every_core(plan: RunPlan, monkeypatch: pytest.Mo
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     commands = local_commands(plan, profile())
     assert list(commands) == ["pack", "train", "test", "report"]
-    assert options(commands["train"], "accelerate.commands.launch") == (
-        f"{ACCELERATE} --num_processes 1"
-    )
     assert commands["train"].environment == {"OMP_NUM_THREADS": str(count_cores())}
-    assert not commands["train"].keeps_status
-    assert commands["test"].arguments[0] == sys.executable
-    assert commands["test"].arguments[1:4] == ("-m", "cardamage", "test")
-    assert commands["test"].keeps_status
+    for stage in ("train", "test"):
+        assert commands[stage].arguments[:4] == (sys.executable, "-m", "cardamage", stage)
+        assert commands[stage].keeps_status
 
 
 def test_with_gpus_accelerate_counts_them(plan: RunPlan, monkeypatch: pytest.MonkeyPatch):
@@ -58,12 +54,16 @@ def test_with_gpus_accelerate_counts_them(plan: RunPlan, monkeypatch: pytest.Mon
         f"{ACCELERATE} --multi_gpu --main_process_port 0"
     )
     assert train.environment["OMP_NUM_THREADS"] == str(max(1, count_cores() // 2))
+    assert not train.keeps_status
 
 
-def test_one_process_on_one_of_several_gpus(plan: RunPlan, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
-    train = local_commands(plan, profile(train={"processes": 1}))["train"]
-    assert options(train, "accelerate.commands.launch") == f"{ACCELERATE} --num_processes 1"
+@pytest.mark.parametrize(("gpus", "processes"), [("0,3", 1), ("3", None)])
+def test_one_process_needs_no_launcher(
+    plan: RunPlan, monkeypatch: pytest.MonkeyPatch, gpus: str, processes: int | None
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    train = local_commands(plan, profile(train={"processes": processes}))["train"]
+    assert train.arguments[1:4] == ("-m", "cardamage", "train")
 
 
 def test_several_processes_on_a_cpu_go_through_torchrun(

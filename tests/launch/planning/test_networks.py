@@ -66,9 +66,3 @@ def test_weights_that_are_not_there(tmp_path):
         prepare_networks([plan(tmp_path, weights=str(tmp_path / "w.pth"))], fetch=True)
     with pytest.raises(RunError, match="is no run directory"):
         prepare_networks([plan(tmp_path, weights="other")], fetch=True)
-
-
-def test_a_file_in_place_of_the_folder_is_one_line(tmp_path):
-    (tmp_path / "weights").touch()
-    with pytest.raises(ConfigError, match=r"weights: File exists; .*remove it"):
-        prepare_networks([plan(tmp_path)], fetch=True)
