@@ -168,7 +168,17 @@ def mosaic_streaming(reader: ShardReader) -> Callable[[int], Iterator[int]]:
             return decoded(stored["image"], stored["mask"])
 
     dataset = Decoded(local=folder, batch_size=BATCH, shuffle=False)
-    return lambda workers: from_torch(dataset, workers, batch_size=BATCH, again=True)
+
+    def sizes(workers: int) -> Iterator[int]:
+        try:
+            yield from from_torch(dataset, workers, batch_size=BATCH, again=True)
+        finally:
+            # Without workers its threads are this process's; a later worker, forked, would wait
+            # for ever for its copy of them to end.
+            if workers == 0:
+                dataset._iterator.exit()  # noqa: SLF001 - nothing public ends them
+
+    return sizes
 
 
 def lit_data(reader: ShardReader) -> Callable[[int], Iterator[int]]:
