@@ -168,17 +168,7 @@ def mosaic_streaming(reader: ShardReader) -> Callable[[int], Iterator[int]]:
             return decoded(stored["image"], stored["mask"])
 
     dataset = Decoded(local=folder, batch_size=BATCH, shuffle=False)
-
-    def sizes(workers: int) -> Iterator[int]:
-        try:
-            yield from from_torch(dataset, workers, batch_size=BATCH, again=True)
-        finally:
-            # Without workers its threads are this process's; a later worker, forked, would wait
-            # for ever for its copy of them to end.
-            if workers == 0:
-                dataset._iterator.exit()  # noqa: SLF001 - nothing public ends them
-
-    return sizes
+    return lambda workers: from_torch(dataset, workers, batch_size=BATCH, again=True)
 
 
 def lit_data(reader: ShardReader) -> Callable[[int], Iterator[int]]:
@@ -284,6 +274,9 @@ PACKAGES = {
 }
 WORKERS = {
     **dict.fromkeys(LOADERS, (0, 1, count_cores())),
+    # Without workers it is slower, and leaves threads in its process: a worker that is forked later
+    # waits for its copy of them to end, for ever.
+    "streaming": tuple(range(1, count_cores() + 1)),
     "bare": (count_cores(),),
 }
 
