@@ -3,8 +3,8 @@
     python -m benchmarks.packing
     python -m benchmarks.packing --images 2000 --source data/cars
 
-Packs an export whose image files are hard links to a few photos of SOURCE (or to drawn ones), so
-that a large dataset can be measured without one. The plain script is what one writes by hand with
+Packs an export whose images are a few photos of SOURCE (or drawn ones), each shifted by other ways
+so that none is a copy of another: a large dataset can be measured without one. The plain script is what one writes by hand with
 Pillow and pycocotools: the same masks, one process, one file a sample. Codecs alone means decoding,
 resizing and encoding by simplejpeg and OpenCV, in as many processes as there are cores. Memory is
 the sum over the processes of what each holds for itself (PSS).
@@ -23,7 +23,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from benchmarks import drawn
 from benchmarks.pairs import compare, hold, seconds
@@ -191,21 +191,30 @@ def code(photos: list[bytes], size: tuple[int, int]) -> int:
 
 
 def large_export(folder: Path, source: Path, count: int) -> Path:
-    """An export with as many records as asked for; its image files are links to a few."""
+    """An export with as many records as asked for, of the few images of another.
+
+    They are shifted, around the edges, so that they look different; outlines stay where they are.
+    """
     counts = {"valid": count // 10, "test": count // 10}
     counts["train"] = count - sum(counts.values())
+    shifts = np.random.default_rng(0)
     for split in SPLITS:
         (folder / split).mkdir(parents=True)
         content = json.loads((source / split / "_annotations.coco.json").read_text())
         outlines: dict[int, list[dict]] = {}
         for annotation in content["annotations"]:
             outlines.setdefault(annotation["image_id"], []).append(annotation)
+        photos = {}
+        for image in content["images"]:
+            with Image.open(source / split / image["file_name"]) as file:
+                photos[image["id"]] = file.convert("RGB")
         images, annotations = [], []
         for number in range(counts[split]):
             image = content["images"][number % len(content["images"])]
-            suffix = Path(image["file_name"]).suffix
-            name = f"photo-{number:07d}{suffix}"
-            (folder / split / name).hardlink_to(source / split / image["file_name"])
+            name = f"photo-{number:07d}.jpg"
+            photo = photos[image["id"]]
+            shifted = ImageChops.offset(photo, *map(int, shifts.integers(photo.size)))
+            shifted.save(folder / split / name, quality=90)
             images.append({**image, "id": number, "file_name": name})
             annotations += [{**a, "image_id": number} for a in outlines.get(image["id"], [])]
         for number, annotation in enumerate(annotations):
