@@ -3,11 +3,11 @@
     python -m benchmarks.packing
     python -m benchmarks.packing --images 2000 --source data/cars
 
-Packs an export whose images are a few photos of SOURCE (or drawn ones), each shifted by other ways
-so that none is a copy of another: a large dataset can be measured without one. The plain script is what one writes by hand with
-Pillow and pycocotools: the same masks, one process, one file a sample. Codecs alone means decoding,
-resizing and encoding by simplejpeg and OpenCV, in as many processes as there are cores. Memory is
-the sum over the processes of what each holds for itself (PSS).
+Packs an export whose images are a few photos of SOURCE (or drawn ones), each shifted otherwise so
+that none is a copy of another: a large dataset can be measured without one. The plain script is
+what one writes by hand with Pillow and pycocotools: the same masks, one process, one file a sample.
+Codecs alone means decoding, resizing and encoding by simplejpeg and OpenCV, in as many processes as
+there are cores. Memory is the sum over the processes of what each holds for itself (PSS).
 """
 
 import argparse
@@ -28,7 +28,6 @@ from PIL import Image, ImageChops
 from benchmarks import drawn
 from benchmarks.pairs import compare, hold, seconds
 from benchmarks.peers import peer, version_of
-from cardamage.data.coco.export import read_export
 from cardamage.data.shards.pack import pack
 from cardamage.runs.paths import SPLITS
 from cardamage.system.processes import count_cores
@@ -150,9 +149,9 @@ def run_packing(export: Path, out: Path, image_px: int) -> None:
 
 def names_in(export: Path) -> list[str]:
     """The categories that are used."""
-    found = read_export(export)
-    used = found.used_categories()
-    return [category.name for category in found.categories if category.id in used]
+    content = json.loads((export / "train" / "_annotations.coco.json").read_text())
+    used = {annotation["category_id"] for annotation in content["annotations"]}
+    return [category["name"] for category in content["categories"] if category["id"] in used]
 
 
 def run_naive(export: Path, out: Path, image_px: int) -> None:

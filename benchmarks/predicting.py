@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 from pydantic import TypeAdapter
+from torch import Tensor, nn
+from torch.nn import functional
 
 from benchmarks import drawn
 from benchmarks.pairs import compare, seconds
@@ -75,6 +77,20 @@ def main() -> None:
             )
 
 
+class Smooth(nn.Module):
+    """A network whose maps have a few large regions, as those of a trained one, and not specks."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, C, H, W), without what is smaller than a quarter of a side."""
+        logits = self.network(images)
+        coarse = functional.adaptive_avg_pool2d(logits, 4)
+        return functional.interpolate(coarse, logits.shape[2:], mode="bilinear")
+
+
 def untrained(size: tuple[int, int]) -> TrainedModel:
     """A network with random weights, as if it had been trained."""
     torch.manual_seed(0)
@@ -87,7 +103,7 @@ def untrained(size: tuple[int, int]) -> TrainedModel:
         image_size=size,
         config_hash="",
     )
-    return TrainedModel(info, build_model(model, len(names)))
+    return TrainedModel(info, Smooth(build_model(model, len(names))))
 
 
 @torch.no_grad()

@@ -190,10 +190,8 @@ def audit(
             _add(splits[task.split], part, naming.names, task.split, findings)
             photos += part.photos
             progress.advance(part.images)
-    for name, counts in splits.items():
-        if counts.images and not any(each.pixels for each in counts.categories.values()):
-            findings.add("nothing painted", name)
     files.close()
+    _check_painted(splits, findings)
     copies = check_copies(photos, findings)
     records = {split.name: split.images for split in export.splits.values()}
     agreed = label_agreement(records, same_photo(photos), naming.class_of, naming.names)
@@ -331,6 +329,12 @@ def _structure(records: Sequence[ImageRecord], naming: _Naming) -> SplitCounts:
         for name in set(names):
             counts.categories[name].images += 1
     return counts
+
+
+def _check_painted(splits: Mapping[str, SplitCounts], findings: Findings) -> None:
+    for name, counts in splits.items():
+        if counts.images and not any(each.pixels for each in counts.categories.values()):
+            findings.add("nothing painted", name)
 
 
 def _add(
