@@ -55,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         arguments.shards = arguments.shards or drawn.shards(
-            folder, images=200, size=arguments.image_px
+            folder, images=100, size=arguments.image_px
         )
         for module, package in PACKAGES.values():
             peer(module, package)

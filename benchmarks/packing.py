@@ -32,6 +32,9 @@ from cardamage.data.shards.pack import pack
 from cardamage.runs.paths import SPLITS
 from cardamage.system.processes import count_cores
 
+DRAWN = 16
+"""Photos that are drawn, which takes long; the others are made of them."""
+
 MANY_PX = 64
 """Side of the photos that memory is measured with: their number matters, not their size."""
 
@@ -63,7 +66,9 @@ def main() -> None:
 
 def measure_speed(folder: Path, arguments: argparse.Namespace) -> None:
     """Compare with the plain script and with the codecs, each in processes of its own."""
-    source = arguments.source or drawn.export(folder / "drawn", images=64, size=arguments.photo_px)
+    source = arguments.source or drawn.export(
+        folder / "drawn", images=DRAWN, size=arguments.photo_px
+    )
     export = large_export(folder / "large", source, arguments.images)
     outs = (folder / f"out-{number}" for number in range(1_000_000))
 
@@ -98,7 +103,7 @@ def measure_speed(folder: Path, arguments: argparse.Namespace) -> None:
 
 def measure_memory(folder: Path, arguments: argparse.Namespace) -> None:
     """Compare the memory for few photos and for many."""
-    source = drawn.export(folder / "small", images=64, size=MANY_PX)
+    source = drawn.export(folder / "small", images=DRAWN, size=MANY_PX)
     few, many = (
         large_export(folder / f"of-{count}", source, count)
         for count in (arguments.few, arguments.many)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks import drawn
+from benchmarks.packing import DRAWN, large_export
 from benchmarks.pairs import compare, seconds
 from cardamage.config.recipe import Model
 from cardamage.models import build_model
@@ -44,8 +45,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        drawn.export(folder / "drawn", images=arguments.images, size=arguments.photo_px)
-        photos = sorted(folder.glob("drawn/*/*.jpg"))
+        few = drawn.export(folder / "drawn", images=DRAWN, size=arguments.photo_px)
+        photos = sorted(large_export(folder / "large", few, arguments.images).glob("*/*.jpg"))
         images = folder / "photos"
         images.mkdir()
         for photo in photos:
