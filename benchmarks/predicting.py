@@ -50,7 +50,7 @@ def main() -> None:
         images = folder / "photos"
         images.mkdir()
         for photo in photos:
-            photo.rename(images / photo.name)
+            photo.rename(images / f"{photo.parent.name}-{photo.name}")
         photos = sorted(images.iterdir())
         model = untrained((arguments.image_px, arguments.image_px))
         facts = {"run": "benchmark", "epoch": 1, "checkpoint": "none"}
