@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks import drawn
-from benchmarks.packing import large_export
+from benchmarks.packing import DRAWN, large_export
 from benchmarks.pairs import compare, seconds
 from cardamage.data.curation.audit import audit
 from cardamage.system.processes import count_cores
@@ -38,7 +38,7 @@ def main() -> None:
         folder = Path(name)
         source = arguments.source
         if source is None:
-            few = drawn.export(folder / "drawn", images=64, size=arguments.photo_px)
+            few = drawn.export(folder / "drawn", images=DRAWN, size=arguments.photo_px)
             source = large_export(folder / "large", few, arguments.images)
         photos = sorted(path for path in source.glob("**/*") if path.suffix in (".jpg", ".png"))
         compare(

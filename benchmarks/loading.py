@@ -55,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         arguments.shards = arguments.shards or drawn.shards(
-            folder, images=200, size=arguments.image_px
+            folder, images=100, size=arguments.image_px
         )
         for module, package in PACKAGES.values():
             peer(module, package)
@@ -274,6 +274,9 @@ PACKAGES = {
 }
 WORKERS = {
     **dict.fromkeys(LOADERS, (0, 1, count_cores())),
+    # Without workers it is slower, and leaves threads in its process: a worker that is forked later
+    # waits for its copy of them to end, for ever.
+    "streaming": tuple(range(1, count_cores() + 1)),
     "bare": (count_cores(),),
 }
 

@@ -18,8 +18,11 @@ import numpy as np
 import torch
 from PIL import Image
 from pydantic import TypeAdapter
+from torch import Tensor, nn
+from torch.nn import functional
 
 from benchmarks import drawn
+from benchmarks.packing import DRAWN, large_export
 from benchmarks.pairs import compare, seconds
 from cardamage.config.recipe import Model
 from cardamage.models import build_model
@@ -42,12 +45,12 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        drawn.export(folder / "drawn", images=arguments.images, size=arguments.photo_px)
-        photos = sorted(folder.glob("drawn/*/*.jpg"))
+        few = drawn.export(folder / "drawn", images=DRAWN, size=arguments.photo_px)
+        photos = sorted(large_export(folder / "large", few, arguments.images).glob("*/*.jpg"))
         images = folder / "photos"
         images.mkdir()
         for photo in photos:
-            photo.rename(images / photo.name)
+            photo.rename(images / f"{photo.parent.name}-{photo.name}")
         photos = sorted(images.iterdir())
         model = untrained((arguments.image_px, arguments.image_px))
         facts = {"run": "benchmark", "epoch": 1, "checkpoint": "none"}
@@ -75,6 +78,20 @@ def main() -> None:
             )
 
 
+class Smooth(nn.Module):
+    """A network whose maps have a few large regions, as those of a trained one, and not specks."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, C, H, W), without what is smaller than a quarter of a side."""
+        logits = self.network(images)
+        coarse = functional.adaptive_avg_pool2d(logits, 4)
+        return functional.interpolate(coarse, logits.shape[2:], mode="bilinear")
+
+
 def untrained(size: tuple[int, int]) -> TrainedModel:
     """A network with random weights, as if it had been trained."""
     torch.manual_seed(0)
@@ -87,7 +104,7 @@ def untrained(size: tuple[int, int]) -> TrainedModel:
         image_size=size,
         config_hash="",
     )
-    return TrainedModel(info, build_model(model, len(names)))
+    return TrainedModel(info, Smooth(build_model(model, len(names))))
 
 
 @torch.no_grad()

@@ -43,10 +43,12 @@ def overlay(
         opacity: 0 shows the photo within the outlines, 1 plain colour.
     """
     colours = colour_map(mask)
-    damaged = mask > 0
-    result = image.copy()
-    blended = (1 - opacity) * image[damaged] + opacity * colours[damaged]
-    result[damaged] = np.round(blended).astype(np.uint8)
+    # What each value of each channel becomes under each class: far quicker than blending pixels.
+    classes = int(mask.max(initial=0)) + 1
+    tints = np.array([colour(class_id) for class_id in range(classes)])[:, :, None]
+    blended = np.round((1 - opacity) * np.arange(256) + opacity * tints).astype(np.uint8)
+    blended[0] = np.arange(256)
+    result: NDArray[np.uint8] = blended[mask[..., None], np.arange(3), image]
     thickness = max(1, round(min(mask.shape) / 240))
     outline = _inner_edge(mask, thickness)
     result[outline] = colours[outline]

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 SHARE = 0.25
 """Of a damage that has to be covered to be found, and of a mark that has to be damage."""
@@ -98,6 +97,8 @@ def count_damages(
 
 
 def _count(truth: NDArray[np.bool_], predicted: NDArray[np.bool_], pixels: int) -> NDArray[np.intp]:
+    from scipy import ndimage  # noqa: PLC0415 - a third of a second, and not before a first step
+
     counts = np.zeros((len(SIZES), len(OUTCOMES)), np.intp)
     for column, (region, other) in enumerate(((truth, predicted), (predicted, truth))):
         labels, number = ndimage.label(region, TOUCHING)

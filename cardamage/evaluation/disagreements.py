@@ -12,7 +12,6 @@ Either may be wrong, the label or the model.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cardamage.evaluation.damages import SHARE, TOUCHING
 
@@ -41,6 +40,8 @@ def find_disagreements(
         truth: class ids (H, W), as ``predicted``.
         foreground: probability of any damage (H, W).
     """
+    from scipy import ndimage  # noqa: PLC0415 - a third of a second, and not before a first step
+
     rows = []
     for kind, (ids, other, sure) in enumerate(
         ((predicted, truth > 0, foreground), (truth, None, 1 - foreground))

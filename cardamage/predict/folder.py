@@ -22,7 +22,6 @@ from cardamage.predict.photos import (
     find_masks,
     find_photos,
     passed_over,
-    read_photo,
     read_truth,
 )
 from cardamage.system.console import Progress, log
@@ -31,6 +30,9 @@ from cardamage.system.processes import count_cores
 from cardamage.training.failures import explain_out_of_memory
 
 Masks = Mapping[str, Sequence[MaskFile]]
+
+_READY = 64
+"""Photos kept as the model and their sheet want them, some MB each, from checking to predicting."""
 
 
 def refuse_inputs(out: Path, inputs: Sequence[Path | None]) -> None:
@@ -88,6 +90,9 @@ def predict_folder(
     known = None if binary else class_names
     source = f"epoch {facts['epoch']} of {facts['run']}" + (", flipped too" if flip else "")
 
+    def take(photo: Photo) -> Prepared:
+        return ready.pop(photo, None) or prepare(photo, image_size)
+
     def finish(prepared: Prepared, logits: Tensor) -> Outcome:
         width, height = prepared.size
         files = masks.get(prepared.photo.name)
@@ -103,13 +108,13 @@ def predict_folder(
         )
 
     with ThreadPoolExecutor(count_cores()) as pool:
-        _check_all(photos, masks, known, pool)
+        ready = _check_all(photos, masks, known, pool, image_size)
         with _writing(out), explain_out_of_memory(_what_to_lower(batch_size)):
             outcomes: list[Outcome] = []
             with Progress("predict", len(photos), "images") as progress:
                 for start in range(0, len(photos), batch_size):
                     batch = photos[start : start + batch_size]
-                    prepared = list(pool.map(partial(prepare, image_size=image_size), batch))
+                    prepared = list(pool.map(take, batch))
                     pixels = np.stack([each.pixels for each in prepared])
                     logits = model.logits(pixels, flip=flip)
                     outcomes += pool.map(finish, prepared, logits)
@@ -153,33 +158,46 @@ def _check_all(
     masks: Masks,
     class_names: Sequence[str] | None,
     pool: ThreadPoolExecutor,
-) -> None:
-    """Read all photos and masks, so that all that is wrong is said before anything is written."""
-    problems = []
+    image_size: tuple[int, int],
+) -> dict[Photo, Prepared]:
+    """Read all photos and masks, so that all that is wrong is said before anything is written.
+
+    Returns:
+        The first photos, prepared, which need not be read again then.
+    """
+    problems: list[DataError] = []
+    ready: dict[Photo, Prepared] = {}
     with Progress("check", len(photos), "images") as progress:
-        check = partial(_check_photo, masks=masks, class_names=class_names)
-        for problem in pool.map(check, photos):
+        check = partial(_check_photo, masks=masks, class_names=class_names, image_size=image_size)
+        for photo, found in zip(photos, pool.map(check, photos), strict=True):
             progress.advance()
-            if problem:
-                problems.append(problem)
+            if isinstance(found, DataError):
+                problems.append(found)
+            elif len(ready) < _READY:
+                ready[photo] = found
     if len(problems) > 1:
         for problem in problems:
             log.error("%s", problem)
         raise DataError(f"{len(problems)} images cannot be used, first: {problems[0]}")
     if problems:
         raise problems[0]
+    return ready
 
 
 def _check_photo(
-    photo: Photo, *, masks: Masks, class_names: Sequence[str] | None
-) -> DataError | None:
-    """What is wrong with a photo or its mask; logs what is right but may surprise."""
+    photo: Photo,
+    *,
+    masks: Masks,
+    class_names: Sequence[str] | None,
+    image_size: tuple[int, int],
+) -> DataError | Prepared:
+    """The photo, or what is wrong with it or its mask; logs what is right but may surprise."""
     overlapped = 0
     try:
-        size = read_photo(photo).size
+        prepared = prepare(photo, image_size)
         frames = count_frames(photo)
         if files := masks.get(photo.name):
-            overlapped = read_truth(photo, files, size, class_names).overlapped_pixels
+            overlapped = read_truth(photo, files, prepared.size, class_names).overlapped_pixels
     except DataError as error:
         return error
     if frames > 1:
@@ -190,7 +208,7 @@ def _check_photo(
             photo.path.name,
             overlapped,
         )
-    return None
+    return prepared
 
 
 @contextmanager

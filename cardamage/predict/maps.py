@@ -45,5 +45,5 @@ def enlarge(logits: Tensor, size: tuple[int, int]) -> ClassMap:
         part = torch.lerp(wide[:, above[at]], wide[:, below[at]], weight[at])
         highest, ids = part.max(dim=0)
         found.ids[at] = ids.numpy()
-        found.confidence[at] = (255 * (highest - part.logsumexp(dim=0)).exp()).round().numpy()
+        found.confidence[at] = (255 / part.sub_(highest).exp_().sum(dim=0)).round_().numpy()
     return found

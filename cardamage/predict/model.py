@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from cardamage.models import model_of_section
 from cardamage.models.inputs import normalise
 from cardamage.predict.maps import enlarge
 from cardamage.predict.photos import Photo, find_photos, read_photo
+from cardamage.system.processes import count_cores
 from cardamage.training.checkpoint import (
     CheckpointInfo,
     check_belongs,
@@ -170,13 +172,19 @@ class TrainedModel:
     def _predictions(
         self, images: Sequence[ImageLike], *, flip: bool, batch_size: int
     ) -> Iterator[Prediction]:
-        for start in range(0, len(images), batch_size):
-            batch = [_photo(image) for image in images[start : start + batch_size]]
-            sized = [np.asarray(resize_image(photo, self.info.image_size)) for _, photo in batch]
-            logits = self.logits(np.stack(sized), flip=flip)
-            for (name, photo), of_photo in zip(batch, logits, strict=True):
-                found = enlarge(of_photo, (photo.height, photo.width))
-                yield Prediction(name, found.ids, found.confidence, self.class_names, photo)
+        def read(image: ImageLike) -> tuple[str, Image.Image, NDArray[np.uint8]]:
+            name, photo = _photo(image)
+            return name, photo, np.array(resize_image(photo, self.info.image_size))
+
+        def finish(name: str, photo: Image.Image, logits: Tensor) -> Prediction:
+            found = enlarge(logits, (photo.height, photo.width))
+            return Prediction(name, found.ids, found.confidence, self.class_names, photo)
+
+        with ThreadPoolExecutor(count_cores()) as pool:
+            for start in range(0, len(images), batch_size):
+                batch = pool.map(read, images[start : start + batch_size])
+                names, photos, pixels = zip(*batch, strict=True)
+                yield from pool.map(finish, names, photos, self.logits(np.stack(pixels), flip=flip))
 
 
 def _photo(image: ImageLike) -> tuple[str, Image.Image]:

@@ -38,7 +38,8 @@ def outlines(inside: NDArray[np.bool_]) -> list[list[Corner]]:
             for y, hole in sorted(cuts.pop(corner, []), key=lambda cut: -cut[0]):
                 beside = (corners.x[corner], y)
                 path += [beside, *hole, hole[0], beside]
-        if _is_clockwise(path):
+        # At its leftmost corner, the uppermost of them, an outline turns right and a hole down.
+        if path[1][1] == path[0][1]:
             whole.append(path)
         else:
             x, y = path[0]
@@ -152,9 +153,3 @@ def _corners_of_quadrant(padded: NDArray[np.bool_], down: int, right: int) -> ND
         facts = [np.full(len(x), fact) for fact in (right, down, int(sideways))]
         parts.append(np.stack([x, y, *facts]))
     return np.concatenate(parts, axis=1)
-
-
-def _is_clockwise(path: list[Corner]) -> bool:
-    """Whether a path winds clockwise as seen, with y downwards."""
-    following = path[1:] + path[:1]
-    return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(path, following, strict=True)) > 0

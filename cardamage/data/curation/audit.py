@@ -172,7 +172,8 @@ def audit(
     found_boxes = count_boxes(everything, naming.class_of)
     if boxes == "refuse" and (refusal := found_boxes.refusal):
         findings.add("boxes only", None, refusal, count=found_boxes.boxes)
-    splits = {}
+    splits: dict[str, SplitCounts] = {}
+    tasks: list[_Task] = []
     photos: list[Photo] = []
     total = sum(len(split.images) for split in export.splits.values())
     with Progress("audit", total, "images") as progress:
@@ -180,18 +181,17 @@ def audit(
             images = settle_boxes(split.images, naming.class_of, boxes)
             if dropped := len(split.images) - len(images):
                 findings.add("left out", split.name, count=dropped)
-            counts = _structure(images, naming)
+            splits[split.name] = _structure(images, naming)
             task = _Task(files, split.name, naming, image_size, paint_order == "large_first")
-            tasks = task.chunks(images)
-            for part in results_of(tasks, 1 if total <= _FEW else workers, what="auditing"):
-                _add(counts, part, naming.names, split.name, findings)
-                photos += part.photos
-                progress.advance(part.images)
+            tasks += task.chunks(images)
             progress.advance(dropped)
-            if images and not any(each.pixels for each in counts.categories.values()):
-                findings.add("nothing painted", split.name)
-            splits[split.name] = counts
+        parts = results_of(tasks, 1 if total <= _FEW else workers, what="auditing")
+        for task, part in zip(tasks, parts, strict=True):
+            _add(splits[task.split], part, naming.names, task.split, findings)
+            photos += part.photos
+            progress.advance(part.images)
     files.close()
+    _check_painted(splits, findings)
     copies = check_copies(photos, findings)
     records = {split.name: split.images for split in export.splits.values()}
     agreed = label_agreement(records, same_photo(photos), naming.class_of, naming.names)
@@ -329,6 +329,12 @@ def _structure(records: Sequence[ImageRecord], naming: _Naming) -> SplitCounts:
         for name in set(names):
             counts.categories[name].images += 1
     return counts
+
+
+def _check_painted(splits: Mapping[str, SplitCounts], findings: Findings) -> None:
+    for name, counts in splits.items():
+        if counts.images and not any(each.pixels for each in counts.categories.values()):
+            findings.add("nothing painted", name)
 
 
 def _add(

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import sys
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,9 @@ from numpy.typing import NDArray
 from cardamage.data.shards.manifest import key_of
 from cardamage.errors import DataError
 from cardamage.system.files import publish, sha256_of
+
+if TYPE_CHECKING:
+    from webdataset import TarWriter
 
 PARTS = ("image", "info", "mask")
 """A sample's members, and the prefixes of the index's fields."""
@@ -54,13 +59,11 @@ def write_shard(
         samples: the files of each by suffix (``jpg`` or ``png``, RGB; ``json``; ``seg.png``, 8-bit
             grey, class ids), in the order of the split.
     """
-    from webdataset import TarWriter  # noqa: PLC0415 - it imports torch: seconds, only to pack
-
     rows: list[tuple[int, ...]] = []
     infos: list[dict[str, Any]] = []
     with publish(path) as aside, aside.open("wb") as file:
         stream = _HashedStream(file)
-        with TarWriter(stream, mtime=0, user="", group="", mode=0o644, encoder=False) as writer:
+        with _tar_writer()(stream, mtime=0, user="", group="", mode=0o644, encoder=False) as writer:
             for number, members in enumerate(samples, start=first):
                 rows.append((shard, *_row(members, int(writer.tarstream.offset))))
                 infos.append(json.loads(members["json"]))
@@ -103,6 +106,24 @@ def read_shard(path: Path, *, shard: int, first: int, samples: int) -> Shard:
     if [key for key, _ in found] != keys or {*found} != {(k, part) for k in keys for part in PARTS}:
         raise DataError(f"{path} is no whole shard of {samples} samples")
     return whole
+
+
+@cache
+def _tar_writer() -> type["TarWriter"]:
+    """webdataset's, which imports torch where there is one: seconds, and only for its loaders."""
+    if "torch" in sys.modules or "webdataset" in sys.modules:
+        from webdataset import TarWriter  # noqa: PLC0415 - only to pack
+
+        return TarWriter
+    sys.modules["torch"] = None  # type: ignore[assignment] - what Python takes for "not there"
+    try:
+        from webdataset import TarWriter  # noqa: PLC0415
+
+        return TarWriter
+    finally:  # who imports them later gets all of them
+        del sys.modules["torch"]
+        for name in [name for name in sys.modules if name.partition(".")[0] == "webdataset"]:
+            del sys.modules[name]
 
 
 class _HashedStream:
