@@ -77,7 +77,7 @@ def test_results_of_before_say_nothing_of_damages(results):
 
     assert damages.damage_words(old.result) is None
     assert 'id="damages"' not in report.page
-    assert not report.tables["damages"]
+    assert "damages" not in report.tables
     assert "found" not in report.tables["images"][0]
 
 
