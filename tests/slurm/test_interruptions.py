@@ -125,7 +125,8 @@ class Training:
                 starts=starts,
             )
         )
-        config = ("toy.yaml", f"train.epochs={EPOCHS}", f"name={self.run.root.name}")
+        told = f'notify.command=echo "$CARDAMAGE_STATE" >> "{self.gate}/told"'
+        config = ("toy.yaml", f"train.epochs={EPOCHS}", f"name={self.run.root.name}", told)
         self.program.succeeds("jobs/pack.py", *config)
         stages = ("--stages", "train", "--cluster", profile)
         self.program.succeeds("launch/submit.py", *config, *stages)
@@ -278,6 +279,7 @@ def test_a_process_that_hangs_is_found_and_its_stack_is_in_the_log(trainings, un
     assert line.startswith("[process 1 on n1] ")
     threads = [line for line in training.log.splitlines() if "Thread 0x" in line]
     assert all(line.startswith("[process ") for line in threads)  # no line is torn
+    assert (training.gate / "told").read_text().splitlines()[0] == "stuck"
 
 
 def test_the_time_limit(trainings, undisturbed):
