@@ -36,7 +36,7 @@ def main() -> None:
     """Measure, and tell."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", choices=NETWORKS, default="fcn_resnet50")
-    parser.add_argument("--image-px", type=int, default=128, help="default: %(default)s")
+    parser.add_argument("--image-px", type=int, default=96, help="default: %(default)s")
     parser.add_argument("--batch-size", type=int, default=8, help="default: %(default)s")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--shards", type=Path, help=argparse.SUPPRESS)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,6 @@ from numpy.typing import NDArray
 from cardamage.data.shards.manifest import key_of
 from cardamage.errors import DataError
 from cardamage.system.files import publish, sha256_of
-
-if TYPE_CHECKING:
-    from webdataset import TarWriter
 
 PARTS = ("image", "info", "mask")
 """A sample's members, and the prefixes of the index's fields."""
@@ -109,13 +106,13 @@ def read_shard(path: Path, *, shard: int, first: int, samples: int) -> Shard:
 
 
 @cache
-def _tar_writer() -> type["TarWriter"]:
+def _tar_writer() -> Any:
     """webdataset's, which imports torch where there is one: seconds, and only for its loaders."""
     if "torch" in sys.modules or "webdataset" in sys.modules:
         from webdataset import TarWriter  # noqa: PLC0415 - only to pack
 
         return TarWriter
-    sys.modules["torch"] = None  # type: ignore[assignment] - what Python takes for "not there"
+    sys.modules["torch"] = None  # type: ignore[assignment]  # what Python takes for "not there"
     try:
         from webdataset import TarWriter  # noqa: PLC0415
 

@@ -5,6 +5,8 @@ import logging
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -499,3 +501,17 @@ def test_a_lock_on_a_removed_folder_is_no_lock(tmp_path: Path) -> None:
 def test_packed_export_is_what_other_tests_take_it_for(tmp_path: Path) -> None:
     with ShardReader(packed_export(tmp_path), "train") as reader:
         assert len({reader.read(number).image.tobytes() for number in range(7)}) == 7
+
+
+def test_packing_imports_no_torch_and_leaves_webdataset_whole(tmp_path: Path) -> None:
+    source = write_export(tmp_path / "cars")
+    code = f"""
+import sys
+from pathlib import Path
+from cardamage.data.shards.pack import pack
+pack(Path({str(source)!r}), shards_dir=Path({str(tmp_path / "shards")!r}), **{OPTIONS!r})
+assert "torch" not in sys.modules
+import torch, webdataset
+assert issubclass(webdataset.WebDataset, torch.utils.data.IterableDataset)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
