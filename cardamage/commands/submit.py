@@ -184,10 +184,11 @@ def _queue(plan: Plan, profile: SlurmProfile, arguments: argparse.Namespace) -> 
         return
     submitted, jobs = submission.submit(*given, sys.argv, max_running=arguments.max_running)
     for each in submitted.plans:
-        of_run = reversed(jobs[each.run.root].items())  # of each array the first element
-        arrays = {job.partition("_")[0]: f"{stage} {job}" for stage, job in of_run}
-        ids = ", ".join(reversed(arrays.values()))
-        print(f"{each.experiment.name}: {ids}")
+        ids: dict[str, str] = {}
+        for stage, job in jobs[each.run.root].items():
+            is_slot = stage.count(".") == 2  # as in report.train2.0, one of a search's many
+            ids.setdefault(job.partition("_")[0] if is_slot else job, f"{stage} {job}")
+        print(f"{each.experiment.name}: {', '.join(ids.values())}")
     if arguments.follow and submitted.plans:
         sys.exit(follow.follow(submitted.plans, console))
 

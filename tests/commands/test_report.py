@@ -66,13 +66,13 @@ def test_several_runs_are_compared(program, run, tmp_path):
     printed = program.succeeds("jobs/report.py", run.root, other.root, "--out", out)
 
     assert printed.splitlines()[-1] == str(out / "index.html")
+    figures = {"scores", "costs", *(panel.name for panel in panels.COMPARISON)}
     assert {p.name for p in out.iterdir()} == {
         "index.html",
         "summary.md",
+        "runs.csv",
         "pictures.png",
-        "scores.png",
-        "costs.png",
-        *(f"{panel.name}.png" for panel in panels.COMPARISON),
+        *(f"{name}.{form}" for name in figures for form in ("png", "svg")),
     }
 
 
