@@ -185,9 +185,9 @@ def _queue(plan: Plan, profile: SlurmProfile, arguments: argparse.Namespace) -> 
     submitted, jobs = submission.submit(*given, sys.argv, max_running=arguments.max_running)
     for each in submitted.plans:
         ids: dict[str, str] = {}
-        for stage, job in jobs[each.run.root].items():
+        for stage, queued in jobs[each.run.root].items():
             is_slot = stage.count(".") == 2  # as in report.train2.0, one of a search's many
-            ids.setdefault(job.partition("_")[0] if is_slot else job, f"{stage} {job}")
+            ids.setdefault(queued.partition("_")[0] if is_slot else queued, f"{stage} {queued}")
         print(f"{each.experiment.name}: {', '.join(ids.values())}")
     if arguments.follow and submitted.plans:
         sys.exit(follow.follow(submitted.plans, console))

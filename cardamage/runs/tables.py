@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from cardamage.errors import RunError
@@ -26,8 +26,13 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     write_text(path, stream.getvalue(), makes_folder=False)
 
 
-def read_table(path: Path) -> list[dict[str, float | int | str]]:
+def read_table(
+    path: Path, columns: Collection[str] | None = None
+) -> list[dict[str, float | int | str]]:
     """The rows of a table: integers, floats (an empty field is NaN) and text told apart.
+
+    Args:
+        columns: read only those of them that there are.
 
     Raises:
         RunError: the file is missing or damaged.
@@ -41,7 +46,8 @@ def read_table(path: Path) -> list[dict[str, float | int | str]]:
         raise RunError(f"{path} cannot be read: {error}") from None
     if any(None in row or None in row.values() for row in rows):
         raise RunError(f"{path} is damaged: a row has more or fewer fields than the header")
-    return [{key: _value(text) for key, text in row.items()} for row in rows]
+    wanted = [key for key in (rows[0] if rows else ()) if columns is None or key in columns]
+    return [{key: _value(row[key]) for key in wanted} for row in rows]
 
 
 def _field(value: float | str) -> str:

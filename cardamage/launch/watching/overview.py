@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import yaml
 
@@ -280,20 +280,27 @@ def _epochs_and_rule(run: RunPaths) -> tuple[int, SelectBy]:
     Raises:
         ConfigError: the config is wrong.
     """
-    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError):
-        values = yaml.load(run.config.read_bytes(), _QUICK_YAML)  # noqa: S506 - a safe one
-        epochs, select_by = values["train"]["epochs"], values["test"]["select_by"]
-        if isinstance(epochs, int) and select_by in get_args(SelectBy):
-            return epochs, select_by
+    unusual = (OSError, ValueError, AttributeError, TypeError, RecursionError, yaml.YAMLError)
+    with suppress(*unusual, StopIteration):
+        root = yaml.compose(run.config.read_bytes(), _QUICK_YAML) or yaml.ScalarNode("", "")
+        epochs, select_by = _scalar(root, "train", "epochs"), _scalar(root, "test", "select_by")
+        if epochs.isdecimal() and select_by in get_args(SelectBy):
+            return int(epochs), cast("SelectBy", select_by)
     experiment = loading.load(run.config)
     return experiment.train.epochs, experiment.test.select_by
+
+
+def _scalar(node: yaml.Node, *keys: str) -> str:
+    for key in keys:
+        node = next(value for name, value in node.value if name.value == key)
+    return str(node.value)
 
 
 def _scores(run: RunPaths, select_by: SelectBy) -> tuple[Best | None, Sequence[float]]:
     """The best epoch, and the scores of all."""
     if not run.metrics.is_file():
         return None, ()
-    rows = read_table(run.metrics)
+    rows = read_table(run.metrics, {"epoch", f"val_{select_by}"})
     try:
         epoch = best_epoch(rows, select_by)
     except (KeyError, ValueError):
