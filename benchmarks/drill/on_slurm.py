@@ -23,7 +23,7 @@ from cardamage.launch.watching.record import read_launch
 from cardamage.runs.attempts import read_attempts
 from cardamage.runs.paths import STAGES, RunPaths
 from cardamage.runs.stages import read_stage
-from tests.helpers.cluster import Cluster, taking_turns
+from tests.helpers.cluster import Cluster, running
 
 ROOT = Path(__file__).parents[2]
 TOY = """\
@@ -289,26 +289,18 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="drill-"))
     folder.mkdir(parents=True, exist_ok=True)
-    cluster = Cluster()
-    with taking_turns():
-        was_running = cluster.is_running()
-        cluster.start()
-        try:
-            drill = Drill(folder, cluster, arguments.seed, arguments.node)
-            drill.program("submit", "toy.yaml", "name=alone", "--cluster", "local")
-            alone = results(RunPaths(folder / "runs" / "alone"))
-            print("| case | blows | starts | end | equal |")
-            print("| --- | ---: | --- | --- | --- |", flush=True)
-            cases = (preempted, failing, shell_killed, shell_of_study_killed, rebooted, submitting)
-            for case in cases:
-                if arguments.only and case.__name__ not in arguments.only:
-                    continue
-                found = case(drill, alone)
-                for row in [found] if isinstance(found, Row) else found:
-                    print("| " + " | ".join(map(str, row.__dict__.values())) + " |", flush=True)
-        finally:
-            if not was_running:
-                cluster.stop()
+    with running() as cluster:
+        drill = Drill(folder, cluster, arguments.seed, arguments.node)
+        drill.program("submit", "toy.yaml", "name=alone", "--cluster", "local")
+        alone = results(RunPaths(folder / "runs" / "alone"))
+        print("| case | blows | starts | end | equal |")
+        print("| --- | ---: | --- | --- | --- |", flush=True)
+        for case in (preempted, failing, shell_killed, shell_of_study_killed, rebooted, submitting):
+            if arguments.only and case.__name__ not in arguments.only:
+                continue
+            found = case(drill, alone)
+            for row in [found] if isinstance(found, Row) else found:
+                print("| " + " | ".join(map(str, row.__dict__.values())) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from random import Random
 
 import psutil
 
-from tests.helpers.cluster import Cluster, taking_turns
+from tests.helpers.cluster import Cluster, running
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = """\
@@ -127,29 +127,22 @@ def disturbed_on_slurm(
     """The same on SLURM, where the jobs go on by themselves after one submission."""
     moments = sorted(random.uniform(0, total - 1) for _ in range(kills))
     done: list[tuple[str, int, int]] = []
-    cluster = Cluster()
-    with taking_turns():
-        was_running = cluster.is_running()
-        cluster.start()
-        try:
-            folder.mkdir(parents=True)
-            (folder / "site.yaml").write_text(PROFILE)
-            if submit(folder, "site.yaml", **cluster.environment).wait():
-                sys.exit(f"the search was not submitted; see {folder / 'log'}")
-            for number, moment in enumerate(moments):
-                while jobs_of(cluster) and checkpoints(folder) < moment:
-                    time.sleep(0.5)
-                what = ("the stage of a job", "a batch shell", "that of a decision")[number % 3]
-                if what != "that of a decision":
-                    time.sleep(random.uniform(0, 10))
-                while (found := jobs_of(cluster)) and not kill_in_job(what, found, random):
-                    time.sleep(0.5)
-                done.append((what, decided(folder), checkpoints(folder)))
-            while jobs_of(cluster):
-                time.sleep(1)
-        finally:
-            if not was_running:
-                cluster.stop()
+    with running() as cluster:
+        folder.mkdir(parents=True)
+        (folder / "site.yaml").write_text(PROFILE)
+        if submit(folder, "site.yaml", **cluster.environment).wait():
+            sys.exit(f"the search was not submitted; see {folder / 'log'}")
+        for number, moment in enumerate(moments):
+            while jobs_of(cluster) and checkpoints(folder) < moment:
+                time.sleep(0.5)
+            what = ("the stage of a job", "a batch shell", "that of a decision")[number % 3]
+            if what != "that of a decision":
+                time.sleep(random.uniform(0, 10))
+            while (found := jobs_of(cluster)) and not kill_in_job(what, found, random):
+                time.sleep(0.5)
+            done.append((what, decided(folder), checkpoints(folder)))
+        while jobs_of(cluster):
+            time.sleep(1)
     return done
 
 

@@ -23,7 +23,7 @@ from cardamage.launch.watching.record import read_launch
 from cardamage.runs.attempts import read_attempts
 from cardamage.runs.paths import STAGES, RunPaths
 from cardamage.runs.stages import read_stage
-from tests.helpers.cluster import Cluster, taking_turns
+from tests.helpers.cluster import running
 
 TINY = """\
 data:
@@ -59,18 +59,11 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="turns-"))
     folder.mkdir(parents=True, exist_ok=True)
-    cluster = Cluster()
-    with taking_turns():
-        was_running = cluster.is_running()
-        cluster.start()
-        try:
-            drill = Drill(folder, cluster, 0, "n0")
-            with serving(drill):
-                runs = swept(drill, arguments.runs, arguments.limit, arguments.minutes)
-            different = compared(drill, runs, arguments.sample)
-        finally:
-            if not was_running:
-                cluster.stop()
+    with running() as cluster:
+        drill = Drill(folder, cluster, 0, "n0")
+        with serving(drill):
+            runs = swept(drill, arguments.runs, arguments.limit, arguments.minutes)
+        different = compared(drill, runs, arguments.sample)
     sys.exit(bool(different))
 
 

@@ -323,6 +323,24 @@ def taking_turns() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def running() -> Iterator[Cluster]:
+    """The cluster, started and held as by :func:`taking_turns`; one that ran before goes on.
+
+    Raises:
+        ClusterError: it cannot be started.
+    """
+    with taking_turns():
+        cluster = Cluster()
+        was_running = cluster.is_running()
+        cluster.start()
+        try:
+            yield cluster
+        finally:
+            if not was_running:
+                cluster.stop()
+
+
 def main() -> None:
     """Start or stop the cluster, or print what to export."""
     parser = argparse.ArgumentParser(description="A real SLURM on this machine, for the tests.")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.cluster import Cluster, ClusterError, taking_turns
+from tests.helpers.cluster import Cluster, ClusterError, running
 from tests.helpers.slurm_commands import Slurm
 
 
@@ -17,14 +17,10 @@ def taken() -> tuple[ExitStack, str]:
     """Start the cluster and take it for this test session, or say in a line why it cannot run."""
     held = ExitStack()
     try:
-        held.enter_context(taking_turns())
-        was_running = Cluster().is_running()
-        Cluster().start()
+        held.enter_context(running())
     except ClusterError as error:
         held.close()
         return held, f"no SLURM to test on: {error}"
-    if not was_running:
-        held.callback(Cluster().stop)
     return held, ""
 
 
