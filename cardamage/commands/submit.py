@@ -168,6 +168,7 @@ def _queue(plan: Plan, profile: SlurmProfile, arguments: argparse.Namespace) -> 
     from cardamage.launch.slurm import follow, submission
     from cardamage.launch.slurm.plan import describe as describe_jobs
     from cardamage.launch.slurm.plan import in_words, plan_submission
+    from cardamage.launch.slurm.rounds import is_slot_job
     from cardamage.launch.slurm.script import render
     from cardamage.launch.slurm.site import site_or_defaults
 
@@ -186,8 +187,8 @@ def _queue(plan: Plan, profile: SlurmProfile, arguments: argparse.Namespace) -> 
     for each in submitted.plans:
         ids: dict[str, str] = {}
         for stage, queued in jobs[each.run.root].items():
-            is_slot = stage.count(".") == 2  # as in report.train2.0, one of a search's many
-            ids.setdefault(queued.partition("_")[0] if is_slot else queued, f"{stage} {queued}")
+            array = queued.partition("_")[0]  # of a search's many slots the first of each
+            ids.setdefault(array if is_slot_job(stage) else queued, f"{stage} {queued}")
         print(f"{each.experiment.name}: {', '.join(ids.values())}")
     if arguments.follow and submitted.plans:
         sys.exit(follow.follow(submitted.plans, console))

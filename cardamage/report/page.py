@@ -61,7 +61,7 @@ def render(
     beside = [
         "summary.md",
         *(f"{name}.csv" for name in tables),
-        *(f"{name}.{kind}" for name, drawing in figures.items() for kind in drawing.files()),
+        *(f"{name}.{form}" for name, drawing in figures.items() for form in drawing.files()),
     ]
     page = render_page(kind, {**context, "beside": beside})
     return Report(page, render_markdown(f"{kind}.md", context), figures, tables)

@@ -93,12 +93,15 @@ def ask_limits(partition_qualities: Mapping[str, str]) -> Limits:
 def too_many(limit: Limit, count: int, *, is_search: bool) -> ConfigError:
     """The error of a submission that no number of runs per job makes fit."""
     left = max(0, limit.most - limit.used)
-    fewer = "search in fewer rounds, with a higher parallel or fewer rungs" * is_search
+    fewer = (
+        "search in fewer rounds, with a higher parallel or fewer rungs"
+        if is_search
+        else "submit fewer runs at a time"
+    )
     return ConfigError(
         f"{limit.name} is {limit.most}, of which {limit.used} jobs are queued or running; this "
         f"submission needs at least {count} more, and {left} may be submitted; wait for some to "
-        f"end, {fewer or 'submit fewer runs at a time'}, or set another account or qos in the "
-        f"profile"
+        f"end, {fewer}, or set another account or qos in the profile"
     )
 
 

@@ -205,6 +205,11 @@ def _note_launch(
         write_json(run.launch, noted.__dict__)
 
 
+def is_slot_job(name: str) -> bool:
+    """Whether ``launch.json`` has a job under this name for a slot of a search."""
+    return name.startswith(f"{_SHARED}.") and name.count(".") == 2
+
+
 def _slot_job(stage: str, number: int, slot: str) -> str:
     return f"{_SHARED}.{stage}{number}.{slot}"
 
