@@ -28,11 +28,13 @@ from PIL import Image
 from torchvision.io import ImageReadMode, decode_image
 
 from benchmarks import drawn
+from benchmarks.packing import DRAWN, large_export
 from benchmarks.pairs import compare
 from benchmarks.peers import peer, version_of
 from benchmarks.served import Served, answer
 from cardamage.data.shards.loader import load
 from cardamage.data.shards.order import batch_at
+from cardamage.data.shards.pack import pack
 from cardamage.data.shards.reader import ShardReader
 from cardamage.system.processes import count_cores
 
@@ -54,12 +56,12 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        arguments.shards = arguments.shards or drawn.shards(
-            folder, images=100, size=arguments.image_px
-        )
+        arguments.shards = arguments.shards or packed(folder, arguments)
         for module, package in PACKAGES.values():
             peer(module, package)
-        served = {name: Loader(name, arguments) for name in LOADERS}
+        served = {name: Loader(name, arguments) for name in LOADERS}  # all begin at once
+        for each in served.values():
+            each.choose_workers()
         ours = served.pop("ours")
         px = arguments.image_px
         for loader, other in served.items():
@@ -83,13 +85,29 @@ def main() -> None:
             each.end()
 
 
+def packed(folder: Path, arguments: argparse.Namespace) -> Path:
+    """Shards whose train split is as long as a measurement, so that no loader has to begin anew."""
+    few = drawn.export(folder / "few", images=DRAWN, size=arguments.image_px * 4 // 3)
+    export = large_export(folder / "many", few, arguments.samples * 3 // 2)
+    return pack(
+        export,
+        classes=drawn.CLASSES,
+        image_size=(arguments.image_px, arguments.image_px),
+        shards_dir=folder / "shards",
+    )
+
+
 class Loader:
     """A loader in a process of its own, at the number of workers that is best here."""
 
     def __init__(self, name: str, arguments: argparse.Namespace) -> None:
         options = ("--shards", arguments.shards, "--split", arguments.split)
         self._served = Served("benchmarks.loading", name, *options, "--samples", arguments.samples)
-        tried = {workers: self._served.ask(workers) for workers in WORKERS[name]}
+        self._name, self.workers = name, 0
+
+    def choose_workers(self) -> None:
+        """Try its numbers of workers, and keep the one it is quickest with."""
+        tried = {workers: self._served.ask(workers) for workers in WORKERS[self._name]}
         self.workers = max(tried, key=lambda workers: tried[workers])
 
     def rate(self) -> float:
@@ -187,10 +205,14 @@ def lit_data(reader: ShardReader) -> Callable[[int], Iterator[int]]:
     dataset = litdata.StreamingDataset(folder, shuffle=False, transform=by_torchvision)
 
     def sizes(workers: int) -> Iterator[int]:
-        while True:
-            loader = litdata.StreamingDataLoader(
-                dataset, batch_size=BATCH, num_workers=workers, shuffle=False
-            )
+        loader = litdata.StreamingDataLoader(
+            dataset,
+            batch_size=BATCH,
+            num_workers=workers,
+            shuffle=False,
+            persistent_workers=workers > 0,
+        )
+        for _ in itertools.count():
             for images, _ in loader:
                 yield len(images)
 

@@ -80,6 +80,8 @@ class Ranks:
                 RANK=str(rank),
                 LOCAL_RANK=str(rank),
                 ACCELERATE_USE_CPU="true",
+                # Else Accelerate divides the cores itself, and two threads spin on one core.
+                OMP_NUM_THREADS="1",
                 **together,
             )
             for rank in range(count)

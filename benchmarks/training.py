@@ -14,8 +14,10 @@ comes: float32, channels first. "From shards" is ours with the loader, beside on
 
 import argparse
 import itertools
+import logging
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -75,20 +77,23 @@ def main() -> None:
 
 def measure(network: str, arguments: argparse.Namespace) -> None:
     """Compare the loops on one network."""
-    contestants: dict[str, Served] = {}
+    contestants = {
+        loop: Served(
+            "benchmarks.training",
+            *(loop, network, "--shards", arguments.shards),
+            *("--image-px", arguments.image_px, "--batch-size", arguments.batch_size),
+        )
+        for loop in LOOPS
+        if loop != "fed" or network == FED
+    }  # all begin at once; then they wait for each other
+    steps = {
+        loop: 1 + int(AT_LEAST_S * contestant.ask(2) / arguments.batch_size)
+        for loop, contestant in contestants.items()
+    }
 
     def rate(loop: str) -> Callable[[], float]:
-        if loop not in contestants:
-            contestants[loop] = Served(
-                "benchmarks.training",
-                *(loop, network, "--shards", arguments.shards),
-                *("--image-px", arguments.image_px, "--batch-size", arguments.batch_size),
-            )
-            first = contestants[loop].ask(2)  # warms, too
-            steps[loop] = 1 + int(AT_LEAST_S * first / arguments.batch_size)
         return partial(contestants[loop].ask, steps[loop])
 
-    steps: dict[str, int] = {}
     what = f"{network}, {arguments.image_px} px, batch {arguments.batch_size}"
     torchvision, lightning = "torchvision's reference loop", version_of("pytorch-lightning")
     tell = partial(compare, measured_in="images/s", packages=("torch", "accelerate"))
@@ -170,6 +175,8 @@ def torchvision_loop(
 def lightning_loop(network: str, reader: ShardReader, batch_size: int) -> Callable[[int], float]:
     """A Lightning Trainer, with all that is optional switched off."""
     lightning = peer("pytorch_lightning", "pytorch-lightning")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
     model, batch = network_and_batch(network, reader, batch_size)
 
     class Module(lightning.LightningModule):
