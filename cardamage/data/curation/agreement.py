@@ -59,9 +59,12 @@ def label_agreement(
     for group in copies:
         stop_if_unwanted()
         of_stem = {stem_of(photo.name): (photo.split, photo.name) for photo in group}
-        masks = [_mask(records[place], class_of) for place in of_stem.values() if place in records]
-        photos.append(list({mask.tobytes(): mask for mask in masks}.values()))
-    return agreement([masks for masks in photos if len(masks) > 1], names)
+        # One mask at a time: there may be thousands of copies, most of them labelled alike.
+        masks = (_mask(records[place], class_of) for place in of_stem.values() if place in records)
+        different = list({mask.tobytes(): mask for mask in masks}.values())
+        if len(different) > 1:
+            photos.append(different)
+    return agreement(photos, names)
 
 
 def agreement(

@@ -138,27 +138,24 @@ def _alike(photos: Sequence[Photo]) -> Iterable[tuple[int, int]]:
     """Pairs of positions whose looks differ in few bits; of equal ones only those with the first.
 
     Two looks that differ in n bits agree in at least one of n + 1 parts, so only those that share a
-    part are compared.
+    part are compared: one part after the other, for a million photos would fill the memory. A pair
+    that shares several comes as often.
     """
+    first: dict[int, int] = {}
+    for number, photo in enumerate(photos):
+        if photo.look is not None and first.setdefault(photo.look, number) != number:
+            yield first[photo.look], number
     parts = _SAME_LOOK_BITS + 1
     width = -(-_BITS // parts)
-    first: dict[int, int] = {}
-    sharing: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for number, photo in enumerate(photos):
-        look = photo.look
-        if look is None:
-            continue
-        if look in first:
-            yield first[look], number
-            continue
-        first[look] = number
-        for part in range(parts):
+    for part in range(parts):
+        sharing: dict[int, list[int]] = {}
+        for look in first:
             piece = look >> part * width & (1 << width) - 1
-            before = sharing.setdefault((part, piece), [])
-            for other, number_of_other in before:
+            before = sharing.setdefault(piece, [])
+            for other in before:
                 if (look ^ other).bit_count() <= _SAME_LOOK_BITS:
-                    yield number_of_other, number
-            before.append((look, number))
+                    yield first[other], first[look]
+            before.append(look)
 
 
 def _grouped(pairs: Iterable[tuple[Hashable, Photo]]) -> list[list[Photo]]:
