@@ -38,7 +38,7 @@ from cardamage.data.shards.loader import Batch, load
 from cardamage.data.shards.reader import ShardReader
 from cardamage.models import build_model
 from cardamage.models.inputs import normalise
-from cardamage.training.distributed import start_accelerator
+from cardamage.training.distributed import is_quick_at_bf16, start_accelerator
 from cardamage.training.losses import build_loss
 from cardamage.training.outputs import EpochClock
 from cardamage.training.start import build
@@ -100,9 +100,11 @@ def measure(network: str, arguments: argparse.Namespace) -> None:
     ours = rate("ours")
     tell(f"training {what}", torchvision, ">= 1.0", ours, rate("torchvision"))
     tell(f"training {what}", lightning, ">= 1.0", ours, rate("lightning"))
+    recommended, bar = rate("recommended"), ">= 1.2"
     claim = f"as recommended, {what}"
-    recommended = rate("recommended")
-    tell(claim, f"{torchvision}, fp32", ">= 1.2", recommended, rate("torchvision-plain"))
+    if not is_quick_at_bf16():  # only channels_last is left then
+        claim, bar = f"{claim}, a CPU without AMX", ">= 1.0"
+    tell(claim, f"{torchvision}, fp32", bar, recommended, rate("torchvision-plain"))
     if network == FED:
         claim = f"training from shards, {what}"
         tell(claim, "one batch held", ">= 0.97", rate("fed"), recommended)

@@ -48,7 +48,7 @@ def start_accelerator(mixed_precision: str) -> Accelerator:
     # Left to itself, Accelerate takes several processes without a GPU for as many lone ones.
     on_cpu = processes > 1 and not torch.cuda.is_available()
     if mixed_precision == "auto":
-        mixed_precision = "bf16" if _is_quick_at_bf16() else "no"
+        mixed_precision = "bf16" if is_quick_at_bf16() else "no"
     try:
         accelerator = Accelerator(mixed_precision=mixed_precision, cpu=on_cpu)
     except ValueError as error:
@@ -78,7 +78,7 @@ def resources(accelerator: Accelerator) -> dict[str, Any]:
     return {"devices": name, "processes": accelerator.num_processes}
 
 
-def _is_quick_at_bf16() -> bool:
+def is_quick_at_bf16() -> bool:
     """Whether the device multiplies matrices of bfloat16 itself: GPUs since Ampere, CPUs with AMX.
 
     Every process of a launch has to find the same.
