@@ -149,12 +149,12 @@ def _alike(photos: Sequence[Photo]) -> Iterable[tuple[int, int]]:
     width = -(-_BITS // parts)
     for part in range(parts):
         sharing: dict[int, list[int]] = {}
-        for look in first:
+        for look, number in first.items():
             piece = look >> part * width & (1 << width) - 1
             before = sharing.setdefault(piece, [])
             for other in before:
                 if (look ^ other).bit_count() <= _SAME_LOOK_BITS:
-                    yield first[other], first[look]
+                    yield first[other], number
             before.append(look)
 
 
