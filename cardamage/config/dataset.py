@@ -66,6 +66,17 @@ class Folds(Section):
         return self
 
 
+class Storage(Section):
+    """Where packed shards lie when they are not on a disk of their own."""
+
+    url: Annotated[str, Field(pattern=r"^[a-z0-9+.-]+://.+")]
+    """A folder in object storage, as fsspec names it, such as s3://bucket/shards."""
+    cache_gb: Annotated[float, Field(ge=0)] = 50.0
+    """Gigabytes of shards that are kept on a disk; the others are read each time."""
+    cache_dir: Annotated[str, Field(min_length=1)] | None = None
+    """The folder on a node's disk that they are kept in; left out, `data.shards_dir`."""
+
+
 class Data(Section):
     """Where the images come from and how they are packed."""
 
@@ -104,6 +115,8 @@ class Data(Section):
     """Which annotation is painted last where several overlap: the file's last, or the smallest."""
     shards_dir: Annotated[str, Field(min_length=1)] = "shards"
     """The folder of the packed datasets; runs that pack alike share one."""
+    storage: Storage | None = None
+    """Object storage that holds the shards, for a dataset that is larger than the disk."""
     balance: Literal["none", "classes"] = "none"
     """Whether training draws images that show rarer classes more often, and others less."""
     workers: Annotated[int, Field(ge=0, le=64)] = 2
@@ -185,7 +198,7 @@ class Data(Section):
         if self.subset == 1:
             left_out.add("subset_by")
         # At their defaults they are left out, so that what was packed before is found.
-        added = ("boxes", "paint_order", "skip_broken", "healthy")
+        added = ("boxes", "paint_order", "skip_broken", "healthy", "storage")
         left_out |= {
             key for key in added if getattr(self, key) == type(self).model_fields[key].default
         }

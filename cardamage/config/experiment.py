@@ -269,7 +269,12 @@ class Experiment(Section):
                 "keep",
                 *(() if self.schedule.spans_epochs else ("epochs",)),
             },
-            "data": {"workers", "shards_dir", *({"subset_by"} if self.data.subset == 1 else ())},
+            "data": {
+                "workers",
+                "shards_dir",
+                "storage",
+                *({"subset_by"} if self.data.subset == 1 else ()),
+            },
         }
         found = self.model_dump(mode="json", exclude=left_out, exclude_defaults=not with_defaults)
         # A list, for the order of the classes is that of their ids, and mappings have none.

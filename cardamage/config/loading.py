@@ -52,6 +52,9 @@ def with_paths_from(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
             value = data.get(key)
             if isinstance(value, str) and value and not (key == "source" and value == SYNTHETIC):
                 data[key] = absolute(value)
+        storage = data.get("storage")
+        if isinstance(storage, dict) and isinstance(cache := storage.get("cache_dir"), str):
+            data["storage"] = {**storage, "cache_dir": absolute(cache)}
     if isinstance(model := values.get("model"), dict):
         weights = model.get("weights")
         if isinstance(weights, str) and Path(weights).suffix in WEIGHT_FILES:

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from cardamage.data.shards.reader import ShardReader
 from cardamage.errors import counted
 from cardamage.evaluation.damages import SIZES
 from cardamage.evaluation.metrics import dice_of_foreground, iou_of_class
@@ -73,5 +72,5 @@ def photo_name(results: RunResults, number: int) -> str:
         return f"sample {key}"
     if manifest.fingerprint != results.result.fingerprint:
         return f"sample {key}"
-    with ShardReader(results.shards, results.experiment.test.split) as reader:
+    with results.tested_split() as reader:
         return str(reader.info(number).get("file_name", key)).partition(".rf.")[0]

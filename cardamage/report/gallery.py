@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cardamage.data.drawing import layer_png
-from cardamage.data.shards.reader import ShardReader
 from cardamage.errors import RunError
 from cardamage.evaluation.damages import count_damages
 from cardamage.evaluation.metrics import scores_per_image
@@ -116,7 +115,7 @@ def _gallery(
     longer = next((side for most, side in _SIDES_PX if len(order) <= most), _LEAST_SIDE_PX)
     shown: list[dict[str, Any]] = []
     photo_bytes = map_bytes = whole = 0
-    with ShardReader(results.shards, results.experiment.test.split) as reader:
+    with results.tested_split() as reader:
         for number in order:
             if not 0 <= number < len(reader):
                 raise _unfitting(results)

@@ -15,7 +15,6 @@ from PIL import Image
 from scipy import ndimage
 
 from cardamage.data.drawing import overlay
-from cardamage.data.shards.reader import ShardReader
 from cardamage.evaluation.disagreements import COLUMNS, KINDS, WORDS
 from cardamage.evaluation.results import TestResult, read_result
 from cardamage.report.load import RunResults
@@ -142,7 +141,7 @@ def shown_suspects(
         return []
     maps = dict(zip(result.map_samples.tolist(), result.maps, strict=True))
     shown = []
-    with ShardReader(results.shards, results.experiment.test.split) as reader:
+    with results.tested_split() as reader:
         for suspect in (suspects or ())[:MAX_SHOWN]:
             sample, png = reader.read(suspect.number), maps.get(suspect.number)
             part = _around(suspect.box, sample.mask.shape)

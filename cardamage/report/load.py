@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cardamage.config.choice import Choice
 from cardamage.config.experiment import Experiment
 from cardamage.data.shards.manifest import Manifest, read_manifest
+from cardamage.data.shards.reader import ShardReader
 from cardamage.errors import RunError
 from cardamage.evaluation.intervals import Estimate, Resampled, estimates, resample
 from cardamage.evaluation.metrics import HEADLINES
@@ -119,6 +120,15 @@ class RunResults(Trained):
     def images(self) -> int:
         """How many images the test split has."""
         return len(self.result.counts)
+
+    def tested_split(self) -> ShardReader:
+        """The images that were tested.
+
+        Raises:
+            DataError: the shards are not here, or damaged.
+        """
+        data, split = self.experiment.data, self.experiment.test.split
+        return ShardReader(self.shards or Path(data.shards_dir), split, storage=data.storage)
 
     def at(self, checkpoint: Choice | None) -> RunResults:
         """The same run with another checkpoint in the place of its best.

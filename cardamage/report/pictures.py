@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cardamage.data.drawing import contact_sheet, legend, overlay
-from cardamage.data.shards.reader import ShardReader
 from cardamage.errors import RunError
 from cardamage.evaluation.intervals import comparable
 from cardamage.evaluation.metrics import scores_per_image
@@ -88,7 +87,7 @@ def test_pictures(results: RunResults) -> list[Picture]:
     kept = list(zip(result.map_samples.tolist(), result.maps, strict=True))
     if len(kept) > MAX_PICTURES:
         kept = [kept[i] for i in np.linspace(0, len(kept) - 1, MAX_PICTURES).round().astype(int)]
-    with ShardReader(results.shards, results.experiment.test.split) as reader:
+    with results.tested_split() as reader:
         for number, png in kept:
             predicted = np.asarray(Image.open(io.BytesIO(png)))
             if not 0 <= number < len(reader) or predicted.shape != reader.image_size:
@@ -125,7 +124,7 @@ def file_names(results: RunResults) -> list[str]:
     keys: list[str] = result.keys.tolist()
     if results.shards is None or manifest is None or manifest.fingerprint != result.fingerprint:
         return keys
-    with ShardReader(results.shards, results.experiment.test.split) as reader:
+    with results.tested_split() as reader:
         return [str(reader.info(number).get("file_name", key)) for number, key in enumerate(keys)]
 
 

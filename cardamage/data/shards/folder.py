@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cardamage.data.shards.manifest import fault_in_size, read_manifest
+from cardamage.data.shards.manifest import SplitRecord, fault_in_size, read_manifest
+from cardamage.data.shards.storage import StoredTars
 from cardamage.errors import DataError
 from cardamage.runs.paths import SPLITS, ShardPaths
 from cardamage.system.console import log
@@ -12,14 +13,19 @@ from cardamage.system.files import sha256_of
 from cardamage.system.locks import hold
 
 
-def is_complete(paths: ShardPaths, fingerprint: str, *, check: bool = False) -> bool:
+def is_complete(
+    paths: ShardPaths, fingerprint: str, *, stored: StoredTars | None = None, check: bool = False
+) -> bool:
     """Whether the manifest is there and every shard and index is as it says.
 
     With ``check`` it goes by the shards' bytes, which takes a while, rather than by their sizes.
+    Shards in object storage count there; a manifest that only the storage has is fetched.
 
     Raises:
         DataError: the folder holds shards of another fingerprint.
     """
+    if stored:
+        stored.fetch_manifest()
     if not paths.manifest.exists():
         return False
     try:
@@ -31,17 +37,28 @@ def is_complete(paths: ShardPaths, fingerprint: str, *, check: bool = False) -> 
             f"{paths.root} holds shards of another fingerprint ({manifest.fingerprint[:16]}..., "
             f"not {fingerprint[:16]}...); delete that folder and pack again"
         )
-    for split, record in manifest.splits.items():
-        index = paths.index(split)
-        if not index.is_file() or sha256_of(index) != record.index_sha256:
+    return all(
+        _is_whole(paths, split, record, stored, check=check)
+        for split, record in manifest.splits.items()
+    )
+
+
+def _is_whole(
+    paths: ShardPaths, split: str, record: SplitRecord, stored: StoredTars | None, *, check: bool
+) -> bool:
+    index = paths.index(split)
+    if not index.is_file() or sha256_of(index) != record.index_sha256:
+        return False
+    if stored and not stored.holds(split, record):
+        return False
+    for number, shard in enumerate(record.shards):
+        path = paths.shard(split, number)
+        if not stored and fault_in_size(path, shard.bytes):
             return False
-        for number, shard in enumerate(record.shards):
-            path = paths.shard(split, number)
-            if fault_in_size(path, shard.bytes):
-                return False
-            if check and sha256_of(path) != shard.sha256:
-                log.warning("%s has other bytes than were packed", path)
-                return False
+        if check and (stored.sha256 if stored else sha256_of)(path) != shard.sha256:
+            where = stored.url(path) if stored else path
+            log.warning("%s has other bytes than were packed", where)
+            return False
     return True
 
 

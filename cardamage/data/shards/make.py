@@ -23,6 +23,7 @@ from cardamage.data.images import (
     resize_mask,
 )
 from cardamage.data.pool import stop_if_unwanted
+from cardamage.data.shards.storage import StoredTars
 from cardamage.data.shards.tar import Shard, read_shard, write_shard
 from cardamage.errors import DataError
 
@@ -58,16 +59,27 @@ class ShardTask(NamedTuple):
     """What a tar that is there must hash to; None when a whole one of these images is enough."""
 
 
-def make_shard(task: ShardTask, source: ImageSource, recipe: Recipe) -> tuple[Shard, bool]:
+def make_shard(
+    task: ShardTask, source: ImageSource, recipe: Recipe, stored: StoredTars | None = None
+) -> tuple[Shard, bool]:
     """Make one shard, or keep the whole one that an interrupted packing left; and whether it did.
+
+    With ``stored`` it goes to object storage, and leaves the disk.
 
     Raises:
         DataError: an image is broken or not of the size its annotations say; no tar is left.
     """
-    if kept := _whole(task):
-        return kept, True
-    samples = _samples(task, source, recipe)
-    return write_shard(task.path, task.first, samples, shard=task.number), False
+    in_storage = stored is not None and stored.download(task.path)
+    if not (kept := _whole(task)):
+        in_storage = False
+    shard = kept or write_shard(
+        task.path, task.first, _samples(task, source, recipe), shard=task.number
+    )
+    if stored:
+        if not in_storage:
+            stored.upload(task.path)
+        task.path.unlink()
+    return shard, kept is not None
 
 
 def make_sample(

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from cardamage.config.dataset import Boxes, PaintOrder, SubsetBy, may_lack
+from cardamage.config.dataset import Boxes, PaintOrder, Storage, SubsetBy, may_lack
 from cardamage.data.coco.categories import map_categories
 from cardamage.data.coco.export import read_export
 from cardamage.data.coco.healthy import healthy_files
@@ -50,6 +50,7 @@ from cardamage.data.shards.manifest import (
     write_manifest,
 )
 from cardamage.data.shards.selection import Selection, select, without_broken
+from cardamage.data.shards.storage import StoredTars
 from cardamage.data.shards.tar import Shard
 from cardamage.errors import DataError, MachineFault, of_storage
 from cardamage.labels import BACKGROUND
@@ -81,6 +82,8 @@ class Packing:
     recipe: Recipe
     selection: Selection
     """Empty when complete, for then the annotations are not read."""
+    stored: StoredTars | None = None
+    """Where tars go that do not stay in the folder."""
 
 
 def pack(
@@ -109,6 +112,7 @@ def prepare(
     valid_share: float | None = None,
     folds: tuple[int, int] | None = None,
     healthy: Path | None = None,
+    storage: Storage | None = None,
     check: bool = False,
     workers: int | None = None,
 ) -> Packing:
@@ -124,6 +128,7 @@ def prepare(
         valid_share: of train, which becomes the valid split; None where there is one.
         folds: into how many train and valid are dealt, and which of them is valid, from 0.
         healthy: a folder of photos without damage, dealt to the splits of the export.
+        storage: the object storage that the shards go to; None leaves them in the folder.
         check: read every shard that is there, and have those made again whose bytes are not those
             that were packed; else their sizes are gone by.
 
@@ -155,7 +160,8 @@ def prepare(
         told = require_splits(files, absent, takes_valid=valid_share is not None)
         digest = fingerprint(files, options)
     paths = ShardPaths(shards_dir / f"{dataset_name(source)}-{digest[:12]}")
-    complete = is_complete(paths, digest, check=check)
+    stored = StoredTars(storage, paths) if storage else None
+    complete = is_complete(paths, digest, stored=stored, check=check)
     selection = Selection()
     class_of: dict[int, int] = {}
     if complete:
@@ -185,7 +191,9 @@ def prepare(
         samples = {split: len(images) for split, images in selection.images.items()}
     large_first = paint_order == "large_first"
     recipe = Recipe(class_of, len(classes) + 1, image_size, image_format, large_first)
-    return Packing(paths, digest, samples, complete, check, files, options, recipe, selection)
+    return Packing(
+        paths, digest, samples, complete, check, files, options, recipe, selection, stored
+    )
 
 
 def make(packing: Packing, *, events: EventLog | None = None, workers: int | None = None) -> Path:
@@ -203,7 +211,9 @@ def make(packing: Packing, *, events: EventLog | None = None, workers: int | Non
         try:
             with held(paths.root):
                 # Another process may have made it meanwhile.
-                if not is_complete(paths, packing.fingerprint, check=packing.check):
+                if not is_complete(
+                    paths, packing.fingerprint, stored=packing.stored, check=packing.check
+                ):
                     _make(packing, events, workers or count_cores())
         except OSError as error:
             if isinstance(known := of_storage(error), MachineFault):
@@ -228,7 +238,7 @@ def _make(packing: Packing, events: EventLog | None, workers: int) -> None:
         total = sum(map(len, found.images.values()))
     tasks = _tasks(packing)
     log.info("packing %d images into %s", total, paths.root)
-    calls = [partial(make_shard, task, source, packing.recipe) for task in tasks]
+    calls = [partial(make_shard, task, source, packing.recipe, packing.stored) for task in tasks]
     shards: dict[str, list[Shard]] = {split: [] for split in packing.samples}
     kept = 0
     try:
@@ -262,6 +272,8 @@ def _make(packing: Packing, events: EventLog | None, workers: int) -> None:
     if agreed := _agreement(packing, shards):  # an absent one is not written
         manifest = manifest.model_copy(update={"label_agreement": agreed})
     write_manifest(paths, manifest)
+    if packing.stored:
+        packing.stored.upload_manifest(manifest)
 
 
 def _agreement(packing: Packing, shards: Mapping[str, list[Shard]]) -> AgreementRecord | None:
@@ -307,7 +319,7 @@ def _known_hashes(packing: Packing) -> dict[tuple[str, int], str]:
     for split, record in manifest.splits.items():
         for number, shard in enumerate(record.shards):
             path = packing.paths.shard(split, number)
-            if fault := fault_in_size(path, shard.bytes):
+            if not packing.stored and (fault := fault_in_size(path, shard.bytes)):
                 log.warning("%s %s: packing it again", path, fault)
             known[split, number] = shard.sha256
     return known

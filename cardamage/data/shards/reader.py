@@ -8,7 +8,8 @@ A packed dataset is a folder of tars, as :class:`cardamage.runs.paths.ShardPaths
 
 Tars are read by offset, so a sample costs two reads wherever it lies, and any tool that knows
 WebDataset reads them too. What was cut short or changed after packing is noticed: the sizes and the
-index when a reader opens, the bytes of a sample when it is read.
+index when a reader opens, the bytes of a sample when it is read. The tars may lie in object
+storage instead: see :mod:`cardamage.data.shards.storage`.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ import json
 import os
 import weakref
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -26,6 +28,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from cardamage.config.dataset import Storage
 from cardamage.config.experiment import Experiment
 from cardamage.data.shards.manifest import (
     REPACK,
@@ -34,6 +37,7 @@ from cardamage.data.shards.manifest import (
     key_of,
     read_manifest,
 )
+from cardamage.data.shards.storage import AT_ONCE, StoredSplit, StoredTars
 from cardamage.data.shards.tar import INDEX_DTYPE, lies_inside
 from cardamage.errors import DataError, MachineFault, of_storage
 from cardamage.runs.paths import RunPaths, ShardPaths
@@ -72,6 +76,7 @@ class ShardReader:
 
     Args:
         split: ``train``, ``valid`` or ``test``.
+        storage: where the tars lie; None where they lie in the folder.
         open_shards: how many tars are kept open at a time; more only while they are being read.
 
     Raises:
@@ -79,7 +84,9 @@ class ShardReader:
             another size than it was packed with.
     """
 
-    def __init__(self, folder: Path, split: str, *, open_shards: int = 64) -> None:
+    def __init__(
+        self, folder: Path, split: str, *, storage: Storage | None = None, open_shards: int = 64
+    ) -> None:
         self.folder, self.split = folder, split
         paths = ShardPaths(folder)
         self.manifest = read_manifest(paths)
@@ -93,9 +100,15 @@ class ShardReader:
         record = self.manifest.splits[split]
         self._shards = [paths.shard(split, number) for number in range(len(record.shards))]
         for path, shard in zip(self._shards, record.shards, strict=True):
-            if fault := fault_in_size(path, shard.bytes):
+            if not storage and (fault := fault_in_size(path, shard.bytes)):
                 raise DataError(f"{path} {fault}; {REPACK}")
         self._index = _read_index(paths.index(split), record)
+        self._stored = None
+        if storage:
+            tars = StoredTars(storage, paths)
+            self._stored = StoredSplit(
+                tars, self.manifest, split, self._index, open_tars=open_shards
+            )
         self.keys: NDArray[np.str_] = np.array([key_of(number) for number in range(len(self))])
         # Opening a file on a cluster's storage takes longer than reading a sample.
         self._open = lru_cache(open_shards)(_OpenTar)
@@ -131,12 +144,16 @@ class ShardReader:
 
     def shown(self) -> NDArray[np.bool_]:
         """Which classes each sample shows, by class id: of shape (samples, classes)."""
-        return np.array([self.info(number)["pixels"] for number in range(len(self))]) > 0
+        with ThreadPoolExecutor(AT_ONCE if self._stored else 1) as threads:
+            infos = threads.map(self.info, range(len(self)))
+            return np.array([info["pixels"] for info in infos]) > 0
 
     def close(self) -> None:
         """Close the tars; reading afterwards raises ValueError."""
         self._closed = True
         self._open.cache_clear()
+        if self._stored:
+            self._stored.close()
 
     def __enter__(self) -> Self:
         return self
@@ -149,22 +166,23 @@ class ShardReader:
             raise IndexError(f"sample {number} of {len(self)}")
         if self._closed:
             raise ValueError("reading after close()")
+        content = self._stored.read(number, part) if self._stored else self._on_disk(number, part)
+        if zlib.crc32(content) != self._index[number][f"{part}_crc32"]:
+            raise self._damaged(number, f"other bytes in its {part} than were packed")
+        return content
+
+    def _on_disk(self, number: int, part: str) -> bytes:
         row = self._index[number]
         path = self._shards[int(row["shard"])]
         try:
             tar = self._open(path)  # held while it is read, whatever the cache drops meanwhile
-            content = os.pread(
-                tar.descriptor, int(row[f"{part}_bytes"]), int(row[f"{part}_offset"])
-            )
+            return os.pread(tar.descriptor, int(row[f"{part}_bytes"]), int(row[f"{part}_offset"]))
         except OSError as error:
             known = of_storage(error)
             where = f"{path}: sample {key_of(number)}"
             if isinstance(known, MachineFault):
                 raise MachineFault(f"{where}: {known}") from None
             raise DataError(f"{where} cannot be read ({error.strerror}); {REPACK}") from None
-        if zlib.crc32(content) != row[f"{part}_crc32"]:
-            raise self._damaged(number, f"other bytes in its {part} than were packed")
-        return content
 
     def _decode(self, number: int, part: str, mode: str) -> NDArray[np.uint8]:
         content = self._bytes(number, part)
@@ -184,7 +202,8 @@ class ShardReader:
 
     def _damaged(self, number: int, what: str) -> DataError:
         shard = self._shards[int(self._index[number]["shard"])]
-        return DataError(f"{shard}: sample {key_of(number)} has {what}; {REPACK} --check")
+        where = self._stored.tars.url(shard) if self._stored else shard
+        return DataError(f"{where}: sample {key_of(number)} has {what}; {REPACK} --check")
 
 
 def _quickly_decoded(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8] | None:
@@ -233,7 +252,8 @@ def packed_splits(run: RunPaths, experiment: Experiment, *splits: str) -> list[S
     """
     packed = require(run, "pack", f"`cardamage pack {run.root}`")
     folder = Path(packed.output["shards"])
-    readers = [ShardReader(folder, split) for split in splits]
+    storage = experiment.data.storage
+    readers = [ShardReader(folder, split, storage=storage) for split in splits]
     wanted = (experiment.data.class_names, experiment.data.image_size)
     for reader in readers:
         found = (tuple(reader.class_names), tuple(reader.image_size))

@@ -103,6 +103,7 @@ def _prepare(experiment: Experiment, *, check: bool, workers: int | None) -> Pac
         seed=data.split.seed if data.split else data.folds.seed if data.folds else 0,
         valid_share=data.valid_share,
         healthy=Path(data.healthy) if data.healthy else None,
+        storage=data.storage,
         folds=(data.folds.of, data.folds.fold) if data.folds else None,
         check=check,
         workers=workers,
