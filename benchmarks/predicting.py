@@ -39,7 +39,7 @@ SECTION = {"name": "smp", "weights": "none"}
 def main() -> None:
     """Measure, and tell."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=64, help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=40, help="default: %(default)s")
     parser.add_argument("--photo-px", type=int, default=640, help="default: %(default)s")
     parser.add_argument("--image-px", type=int, default=256, help="default: %(default)s")
     arguments = parser.parse_args()

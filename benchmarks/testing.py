@@ -54,27 +54,29 @@ def main() -> None:
             drawn.cardamage(folder, stage, "many")
         run = RunPaths(folder / "runs" / "many")
 
+        counts: dict[tuple[str, ...], np.ndarray] = {}
+
         def test(*words: str) -> float:
             for result in run.test_table("test").parent.glob("*/*.npz"):
                 result.unlink()
             for marker in run.root.glob("stages/test*"):
                 marker.unlink()
-            return seconds(lambda: drawn.cardamage(folder, "test", "many", *words))
+            taken = seconds(lambda: drawn.cardamage(folder, "test", "many", *words))
+            counts[words] = read_result(run.test_counts("test", 1)).counts
+            return taken
 
+        one = ("--part", f"0/{CHECKPOINTS}")
         compare(
             f"testing {CHECKPOINTS} checkpoints on {arguments.images} images of "
             f"{arguments.image_px} px, {arguments.network}",
             f"{CHECKPOINTS} tests of one checkpoint",
             "<= 0.35",
             test,
-            lambda: CHECKPOINTS * test("--part", f"0/{CHECKPOINTS}"),
+            lambda: CHECKPOINTS * test(*one),
             measured_in="s",
             packages=("torch", "accelerate"),
         )
-        test()
-        together = read_result(run.test_counts("test", 1)).counts
-        test("--part", f"0/{CHECKPOINTS}")
-        if not np.array_equal(together, read_result(run.test_counts("test", 1)).counts):
+        if not np.array_equal(counts[()], counts[one]):
             sys.exit("tested alone, a checkpoint has other counts")
 
 
