@@ -52,7 +52,7 @@ NETWORKS = {
 }
 FED = "smp unet, lite0"
 """The quickest network: it has the hardest time of waiting for data."""
-AT_LEAST_S = 0.7
+AT_LEAST_S, AT_LEAST_STEPS = 0.7, 3
 CLASSES = 1 + len(drawn.CLASSES)
 
 
@@ -87,7 +87,7 @@ def measure(network: str, arguments: argparse.Namespace) -> None:
         if loop != "fed" or network == FED
     }  # all begin at once; then they wait for each other
     steps = {
-        loop: 1 + int(AT_LEAST_S * contestant.ask(2) / arguments.batch_size)
+        loop: max(AT_LEAST_STEPS, int(AT_LEAST_S * contestant.ask(2) / arguments.batch_size))
         for loop, contestant in contestants.items()
     }
 
