@@ -4,6 +4,8 @@ import csv
 
 import pytest
 
+from cardamage.errors import ConfigError
+from cardamage.launch.planning.preflight import plan_checked
 from cardamage.runs.paths import RunPaths
 from tests.helpers.programs import Program
 from tests.helpers.storage import BUCKET, ObjectStore
@@ -49,3 +51,10 @@ def test_a_run_on_storage_equals_one_on_a_disk(toy: Program, monkeypatch) -> Non
     assert tars == {f"{split}/000000.tar" for split in ("train", "valid", "test")}
     assert kept < tars
     assert not [*(toy.folder / "manifests").rglob("*.tar")]
+
+
+def test_what_reads_the_storage_is_asked_for_before_anything_starts(toy: Program, monkeypatch):
+    monkeypatch.setattr("cardamage.errors.find_spec", lambda _: None)
+    override = "data.storage={url: s3://cars/shards}"
+    with pytest.raises(ConfigError, match=r'"s3fs" is not installed here; `pip install "carda'):
+        plan_checked([str(toy.folder / "toy.yaml")], [override], toy.folder / "runs")

@@ -57,6 +57,8 @@ def plan_checked(
         require_installed(each.experiment.track)
         if each.experiment.notify and each.experiment.notify.url:
             require_extra("apprise", "notify")
+        if (storage := each.experiment.data.storage) and storage.url.startswith("s3:"):
+            require_extra("s3fs", "s3")
     queue = ask_queue(job for each in runs for job in unfinished_jobs(each.run))
     for each in runs:
         check_free(each.run, queue)
