@@ -206,6 +206,16 @@ class SlurmProfile(Section):
             )
         return minutes
 
+    @field_validator("pack")
+    @classmethod
+    def _packs_once(cls, pack: SlurmStage) -> SlurmStage:
+        if pack.side_by_side > 1:
+            raise ValueError(
+                f"side_by_side is {pack.side_by_side}, but runs that pack alike are packed once; "
+                f"set it in train, test or report"
+            )
+        return pack
+
     @model_validator(mode="before")
     @classmethod
     def _spread(cls, values: Any) -> Any:
@@ -219,7 +229,10 @@ class SlurmProfile(Section):
         spread = dict(values)
         for stage in STAGES:
             own = values.get(stage) or {}
-            spread[stage] = {**values["all_stages"], **own} if isinstance(own, dict) else own
+            common = dict(values["all_stages"])
+            if stage == "pack":
+                common.pop("side_by_side", None)
+            spread[stage] = {**common, **own} if isinstance(own, dict) else own
         return spread
 
 

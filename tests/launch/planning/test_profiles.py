@@ -26,6 +26,17 @@ def test_the_watchdog_has_to_be_quicker_than_the_collectives(tmp_path: Path):
         assert loaded.watchdog_minutes == minutes
 
 
+def test_packing_is_done_once_and_not_side_by_side(tmp_path: Path):
+    path = tmp_path / "site.yaml"
+    path.write_text("backend: slurm\npack: {side_by_side: 2}\n")
+    with pytest.raises(ConfigError, match=r"pack: side_by_side is 2.*; set it in train, test or"):
+        load_profile(str(path))
+    path.write_text("backend: slurm\nall_stages: {side_by_side: 2}\n")
+    loaded = load_profile(str(path))
+    assert isinstance(loaded, SlurmProfile)
+    assert (loaded.pack.side_by_side, loaded.train.side_by_side) == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("asked", "gpus"),
     [
