@@ -7,6 +7,7 @@ Formats are json, png, overlay and coco: see docs/serve.md. It serves this machi
 """
 
 import argparse
+from pathlib import Path
 
 from cardamage.commands.arguments import add_checkpoint, add_runs_dir
 from cardamage.errors import ConfigError
@@ -64,7 +65,8 @@ def run(arguments: argparse.Namespace) -> None:
     chosen = choose_model(arguments.run, arguments.checkpoint, arguments.runs_dir)
     with listen(arguments.host, arguments.port) as listening:
         hosts = trusted_hosts(arguments.host)
-        app = application(chosen.model, chosen.name, limits, hosts=hosts)
+        name = Path(chosen.name).name  # folders of this machine are nobody's business
+        app = application(chosen.model, name, limits, hosts=hosts)
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         address = f"http://{host}:{listening.getsockname()[1]}"
         serve(app, listening, limits, started=lambda: print(address, flush=True))
