@@ -74,7 +74,7 @@ class Storage(Section):
     cache_gb: Annotated[float, Field(ge=0)] = 50.0
     """Gigabytes of shards that are kept on a disk; the others are read each time."""
     cache_dir: Annotated[str, Field(min_length=1)] | None = None
-    """The folder on a node's disk that they are kept in; left out, `data.shards_dir`."""
+    """The folder on a node's disk that they are kept in; left out, one in `data.shards_dir`."""
 
 
 class Data(Section):
@@ -204,4 +204,7 @@ class Data(Section):
         }
         # A list, for the order of the classes is that of their ids, and mappings have none.
         classes = [[name, list(group)] for name, group in self.class_groups.items()]
-        return {**self.model_dump(mode="json", exclude=left_out), "classes": classes}
+        found = {**self.model_dump(mode="json", exclude=left_out), "classes": classes}
+        if self.storage:  # how much of it is kept where is another matter
+            found["storage"] = self.storage.url
+        return found

@@ -16,7 +16,7 @@ from cardamage.config.choice import Choice
 from cardamage.config.experiment import Experiment
 from cardamage.data.shards.manifest import Manifest, read_manifest
 from cardamage.data.shards.reader import ShardReader
-from cardamage.errors import RunError
+from cardamage.errors import DataError, RunError
 from cardamage.evaluation.intervals import Estimate, Resampled, estimates, resample
 from cardamage.evaluation.metrics import HEADLINES
 from cardamage.evaluation.results import TestResult, read_result
@@ -127,8 +127,10 @@ class RunResults(Trained):
         Raises:
             DataError: the shards are not here, or damaged.
         """
+        if self.shards is None:
+            raise DataError(f"the shards of {self.run.root} are not on this machine; pack it again")
         data, split = self.experiment.data, self.experiment.test.split
-        return ShardReader(self.shards or Path(data.shards_dir), split, storage=data.storage)
+        return ShardReader(self.shards, split, storage=data.storage)
 
     def at(self, checkpoint: Choice | None) -> RunResults:
         """The same run with another checkpoint in the place of its best.

@@ -125,7 +125,8 @@ def file_names(results: RunResults) -> list[str]:
     if results.shards is None or manifest is None or manifest.fingerprint != result.fingerprint:
         return keys
     with results.tested_split() as reader:
-        return [str(reader.info(number).get("file_name", key)) for number, key in enumerate(keys)]
+        infos = zip(keys, reader.infos(), strict=True)
+        return [str(info.get("file_name", key)) for key, info in infos]
 
 
 def jpeg(image: NDArray[np.uint8]) -> bytes:

@@ -1,6 +1,7 @@
 """A run whose shards lie in object storage, as a person makes it: the same as on a disk."""
 
 import csv
+import sys
 
 import pytest
 
@@ -54,7 +55,18 @@ def test_a_run_on_storage_equals_one_on_a_disk(toy: Program, monkeypatch) -> Non
 
 
 def test_what_reads_the_storage_is_asked_for_before_anything_starts(toy: Program, monkeypatch):
-    monkeypatch.setattr("cardamage.errors.find_spec", lambda _: None)
-    override = "data.storage={url: s3://cars/shards}"
-    with pytest.raises(ConfigError, match=r'"s3fs" is not installed here; `pip install "carda'):
-        plan_checked([str(toy.folder / "toy.yaml")], [override], toy.folder / "runs")
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.setattr("fsspec.registry._registry", {})
+    for url, said in (
+        (
+            "s3://cars/shards",
+            r"needs a package .*; for S3 run: pip install 'cardamage-runner\[s3\]",
+        ),
+        ("s4://cars/shards", "s4://cars/shards is unknown to fsspec"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            plan_checked(
+                [str(toy.folder / "toy.yaml")],
+                [f"data.storage={{url: {url}}}"],
+                toy.folder / "runs",
+            )

@@ -69,7 +69,7 @@ def make_shard(
     Raises:
         DataError: an image is broken or not of the size its annotations say; no tar is left.
     """
-    in_storage = stored is not None and stored.download(task.path)
+    in_storage = stored is not None and not task.path.exists() and stored.download(task.path)
     if not (kept := _whole(task)):
         in_storage = False
     shard = kept or write_shard(

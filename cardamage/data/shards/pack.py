@@ -116,7 +116,9 @@ def prepare(
     check: bool = False,
     workers: int | None = None,
 ) -> Packing:
-    """Check an export against the options and find its shard folder; writes nothing.
+    """Check an export against the options and find its shard folder.
+
+    It writes nothing, but for the manifest and indexes that another machine left in object storage.
 
     Args:
         classes: category names of each class, in the order of the class ids 1, 2, ...
@@ -159,7 +161,9 @@ def prepare(
     with closing(files):
         told = require_splits(files, absent, takes_valid=valid_share is not None)
         digest = fingerprint(files, options)
-    paths = ShardPaths(shards_dir / f"{dataset_name(source)}-{digest[:12]}")
+    name = f"{dataset_name(source)}-{digest[:12]}"
+    # Apart from those that lie on this disk, which other runs may read.
+    paths = ShardPaths(shards_dir / (f"{name}-stored" if storage else name))
     stored = StoredTars(storage, paths) if storage else None
     complete = is_complete(paths, digest, stored=stored, check=check)
     selection = Selection()
@@ -201,12 +205,14 @@ def make(packing: Packing, *, events: EventLog | None = None, workers: int | Non
 
     Raises:
         DataError: an image is broken or not of the size its annotations say; then nothing is left
-            of a folder that was not complete before. Or the folder cannot be written; then whole
-            shards stay, for the next call to keep.
+            of a folder that was not complete before; what is in object storage stays. Or the folder
+            cannot be written; then whole shards stay, for the next call to keep.
     """
     paths = packing.paths
     if packing.complete:
         log.info("%s is complete", paths.root)
+        if packing.stored and paths.manifest.name not in packing.stored.sizes(paths.root):
+            packing.stored.upload_manifest(read_manifest(paths))  # it was killed before
     else:
         try:
             with held(paths.root):

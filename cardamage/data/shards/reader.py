@@ -9,7 +9,7 @@ A packed dataset is a folder of tars, as :class:`cardamage.runs.paths.ShardPaths
 Tars are read by offset, so a sample costs two reads wherever it lies, and any tool that knows
 WebDataset reads them too. What was cut short or changed after packing is noticed: the sizes and the
 index when a reader opens, the bytes of a sample when it is read. The tars may lie in object
-storage instead: see :mod:`cardamage.data.shards.storage`.
+storage instead, whose sizes only packing asks for: see :mod:`cardamage.data.shards.storage`.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import json
 import os
 import weakref
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -43,6 +44,8 @@ from cardamage.errors import DataError, MachineFault, of_storage
 from cardamage.runs.paths import RunPaths, ShardPaths
 from cardamage.runs.stages import require
 from cardamage.system.files import naming
+
+_BLOCK = 1024  # requests that are noted down at a time
 
 _JPEG_START = b"\xff\xd8"
 _IN_COLOUR = ("YCbCr", "RGB")  # as simplejpeg names what is stored
@@ -80,8 +83,8 @@ class ShardReader:
         open_shards: how many tars are kept open at a time; more only while they are being read.
 
     Raises:
-        DataError: the manifest or the index is missing or damaged, or a shard is missing or has
-            another size than it was packed with.
+        DataError: the manifest or the index is missing or damaged, or a shard of the folder is
+            missing or has another size than it was packed with.
     """
 
     def __init__(
@@ -144,9 +147,16 @@ class ShardReader:
 
     def shown(self) -> NDArray[np.bool_]:
         """Which classes each sample shows, by class id: of shape (samples, classes)."""
-        with ThreadPoolExecutor(AT_ONCE if self._stored else 1) as threads:
-            infos = threads.map(self.info, range(len(self)))
-            return np.array([info["pixels"] for info in infos]) > 0
+        return np.array([info["pixels"] for info in self.infos()]) > 0
+
+    def infos(self) -> Iterator[dict[str, Any]]:
+        """:meth:`info` of all samples, in their order; of object storage many at a time."""
+        if not self._stored:
+            yield from map(self.info, range(len(self)))
+            return
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            for start in range(0, len(self), _BLOCK):
+                yield from threads.map(self.info, range(len(self))[start : start + _BLOCK])
 
     def close(self) -> None:
         """Close the tars; reading afterwards raises ValueError."""

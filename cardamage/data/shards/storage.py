@@ -11,6 +11,8 @@ by sample: a hole fails the sample's CRC-32, so nothing has to be noted down, an
 node, or several runs, fill it together.
 """
 
+import errno
+import hashlib
 import os
 import weakref
 import zlib
@@ -24,14 +26,19 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cardamage.config.dataset import Storage
-from cardamage.data.shards.manifest import Manifest, SplitRecord
+from cardamage.data.shards.manifest import REPACK, Manifest, SplitRecord
 from cardamage.data.shards.tar import PARTS
 from cardamage.errors import CardamageError, ConfigError, DataError, MachineFault
-from cardamage.runs.paths import ShardPaths
-from cardamage.system.files import publish, sha256_of
+from cardamage.runs.paths import SPLITS, ShardPaths
+from cardamage.system.console import log
+from cardamage.system.files import publish, write_bytes
 
 AT_ONCE = 32
 """Requests under way where something is wanted of all samples."""
+
+_OF_THIS_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+_AWAY = ("Connect", "Timeout", "Disconnected", "HTTPClient", "ServerError")
+"""In the names that the libraries give to errors which another try may not meet."""
 
 _FIRST_KEPT = ("valid", "test", "train")
 
@@ -40,8 +47,8 @@ _FIRST_KEPT = ("valid", "test", "train")
 class StoredTars:
     """The tars of one packed dataset.
 
-    Each method raises MachineFault where the storage cannot be reached, and ConfigError where it
-    refuses or its fsspec package is missing.
+    Each method raises MachineFault where the storage cannot be reached, ConfigError where it
+    refuses or its fsspec package is missing, and OSError where this machine's disk does.
     """
 
     section: Storage
@@ -55,9 +62,11 @@ class StoredTars:
 
     @property
     def cached(self) -> ShardPaths:
-        """Where tars are kept; the dataset's own folder unless ``cache_dir`` names another."""
+        """Where tars are kept; a folder of the dataset's own unless ``cache_dir`` names another."""
         folder = self.section.cache_dir
-        return ShardPaths(Path(folder) / self.paths.root.name) if folder else self.paths
+        return ShardPaths(
+            Path(folder) / self.paths.root.name if folder else self.paths.root / "kept"
+        )
 
     def kept_tars(self, manifest: Manifest, split: str) -> dict[int, tuple[Path, int]]:
         """Of a split, the tars that ``cache_gb`` holds: by number, where, and of how many bytes."""
@@ -75,9 +84,8 @@ class StoredTars:
             content: bytes = self._files.cat_file(url, start=start, end=end)
             return content
 
-    def sizes(self, split: str) -> dict[str, int]:
-        """Bytes of each file of a split in the storage, by name."""
-        folder = self.paths.index(split).parent
+    def sizes(self, folder: Path) -> dict[str, int]:
+        """Bytes of each file of a folder in the storage, by name."""
         try:
             with self._asked(folder) as url:
                 # Another process may have written since this one looked last.
@@ -85,18 +93,16 @@ class StoredTars:
                 found = self._files.ls(url, detail=True)
         except DataError:  # object stores have no empty folders
             return {}
-        return {Path(each["name"]).name: each["size"] for each in found}
+        return {Path(each["name"]).name: each["size"] or 0 for each in found}
 
     def holds(self, split: str, record: SplitRecord) -> bool:
         """Whether every tar of a split is there, by its size."""
-        sizes = self.sizes(split)
+        sizes = self.sizes(self.paths.index(split).parent)
         names = [self.paths.shard(split, n).name for n in range(len(record.shards))]
         return [sizes.get(name) for name in names] == [shard.bytes for shard in record.shards]
 
     def download(self, path: Path) -> bool:
-        """Fetch a file of the folder that is not on the disk; whether it was in the storage."""
-        if path.exists():
-            return False
+        """Fetch a file of the folder; whether it was in the storage."""
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with publish(path) as aside, self._asked(path) as url:
@@ -107,16 +113,11 @@ class StoredTars:
 
     def sha256(self, path: Path) -> str | None:
         """Of a file's bytes in the storage; None when it is not there."""
-        aside = path.with_name(f".{path.name}.{os.getpid()}.check.part")
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with self._asked(path) as url:
-                self._files.get_file(url, str(aside))
-            return sha256_of(aside)
+            with self._asked(path) as url, self._files.open(url, "rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
         except DataError:
             return None
-        finally:
-            aside.unlink(missing_ok=True)
 
     def upload(self, path: Path) -> None:
         """Put a file of the folder into the storage."""
@@ -124,20 +125,28 @@ class StoredTars:
             try:
                 self._files.put_file(str(path), url)
             except FileNotFoundError as error:
+                if error.filename == str(path):
+                    raise
                 raise ConfigError(
                     f"data.storage.url: {url} cannot be written ({error}); make the bucket, or "
                     f"name another"
                 ) from None
 
     def fetch_manifest(self) -> None:
-        """Take over a dataset that was packed elsewhere: its indexes, then its manifest."""
-        if self.paths.manifest.exists():
+        """Take over a dataset that was packed elsewhere: its indexes, then its manifest.
+
+        What the storage says counts where the disk says otherwise.
+        """
+        try:
+            with self._asked(self.paths.manifest) as url:
+                content = self._files.cat_file(url)
+        except DataError:  # not packed to its end yet
             return
-        for split in _FIRST_KEPT:
-            index = self.paths.index(split)
-            if index.name in self.sizes(split):
-                self.download(index)
-        self.download(self.paths.manifest)
+        if self.paths.manifest.is_file() and self.paths.manifest.read_bytes() == content:
+            return
+        for split in SPLITS:
+            self.download(self.paths.index(split))
+        write_bytes(self.paths.manifest, content)
 
     def upload_manifest(self, manifest: Manifest) -> None:
         """Tell others that the dataset is whole: the manifest goes last."""
@@ -151,8 +160,11 @@ class StoredTars:
         import fsspec  # noqa: PLC0415 - few datasets lie in a storage
 
         url = self.section.url
-        options = {"auto_mkdir": True} if url.startswith("file:") else {}
-        files, _ = fsspec.core.url_to_fs(url, **options)
+        if not url.startswith("file:"):
+            return fsspec.core.url_to_fs(url)[0]
+        files, folder = fsspec.core.url_to_fs(url, auto_mkdir=True)
+        if not Path(folder).is_dir():  # perhaps not mounted: making it would fill this disk
+            raise ConfigError(f"data.storage.url: {folder} is no folder; mount it, or make it")
         return files
 
     @contextmanager
@@ -163,30 +175,41 @@ class StoredTars:
             yield url
         except (CardamageError, KeyboardInterrupt):
             raise
-        except FileNotFoundError:
-            raise DataError(f"{url} is not there; pack again: cardamage pack CONFIG") from None
-        except ImportError as error:
-            raise ConfigError(
-                f"data.storage.url: {self.section.url} needs a package ({error}); for S3 "
-                f"run: pip install 'cardamage-runner[s3]'"
-            ) from None
         except Exception as error:  # each storage has errors of its own
-            if isinstance(error, ValueError) and "rotocol" in str(error):
-                raise ConfigError(
-                    f"data.storage.url: fsspec does not know {self.section.url}; give an address "
-                    f"such as s3://bucket/folder, gs://bucket/folder or file:///folder"
-                ) from None
-            if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
-                raise ConfigError(
-                    f"data.storage.url: {url} refuses these credentials ({error}); give others, "
-                    f"for S3 as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or in ~/.aws"
-                ) from None
-            if isinstance(error, OSError) and error.filename:  # a file on this machine
+            of_disk = isinstance(error, OSError) and (
+                error.filename is not None or error.errno in _OF_THIS_DISK
+            )
+            is_mounted = url.startswith("file:") and isinstance(error, FileNotFoundError)
+            if of_disk and not is_mounted:
                 raise
-            raise MachineFault(
-                f"{url} cannot be reached ({type(error).__name__}: {error}); once it can, the "
-                f"same command resumes"
-            ) from error
+            raise self._told(url, error) from error
+
+    def _told(self, url: str, error: Exception) -> CardamageError:
+        kind, where = type(error).__name__, f"data.storage.url: {self.section.url}"
+        match error:
+            case FileNotFoundError():
+                return DataError(f"{url} is not there; {REPACK}")
+            case OSError(errno=errno.EINVAL):  # a range beyond its end
+                return DataError(f"{url} has other bytes than were packed; {REPACK} --check")
+            case ImportError():
+                return ConfigError(
+                    f"{where} needs a package ({error}); for S3 run: "
+                    f"pip install 'cardamage-runner[s3]'"
+                )
+            case ValueError() if "rotocol" in str(error):
+                return ConfigError(
+                    f"{where} is unknown to fsspec; give an address such as s3://bucket/folder, "
+                    f"gs://bucket/folder or file:///folder"
+                )
+        is_away = isinstance(error, OSError) and not isinstance(error, PermissionError)
+        if is_away or any(word in kind for word in _AWAY):
+            return MachineFault(
+                f"{url} cannot be reached ({kind}: {error}); once it can, the same command resumes"
+            )
+        return ConfigError(
+            f"{where} cannot be used ({kind}: {error}); mend the address, the region or the "
+            f"credentials, for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or ~/.aws"
+        )
 
 
 class StoredSplit:
@@ -222,6 +245,8 @@ class StoredSplit:
                 content = os.pread(tar.descriptor, size, offset)
                 if zlib.crc32(content) == row[f"{part}_crc32"]:
                     return content
+        if part == "info":  # small, and often all that is wanted
+            return self.tars.read(self._tar(number), offset, offset + size)
         first, sample = self._fetched(number)
         return sample[offset - first :][:size]
 
@@ -233,15 +258,25 @@ class StoredSplit:
     def _fetch(self, number: int) -> tuple[int, bytes]:
         """Where a sample begins in its tar, and its parts, which lie side by side."""
         row = self._index[number]
-        first = min(int(row[f"{part}_offset"]) for part in PARTS)
-        end = max(int(row[f"{part}_offset"]) + int(row[f"{part}_bytes"]) for part in PARTS)
-        shard = int(row["shard"])
-        content = self.tars.read(self.tars.paths.shard(self._split, shard), first, end)
-        if kept := self._kept.get(shard):
-            with suppress(OSError):  # a full disk keeps nothing more
+        spans = {p: (int(row[f"{p}_offset"]), int(row[f"{p}_bytes"])) for p in PARTS}
+        first = min(offset for offset, _ in spans.values())
+        end = max(offset + size for offset, size in spans.values())
+        content = self.tars.read(self._tar(number), first, end)
+        is_right = all(
+            zlib.crc32(content[offset - first :][:size]) == row[f"{part}_crc32"]
+            for part, (offset, size) in spans.items()
+        )
+        if is_right and (kept := self._kept.get(int(row["shard"]))):
+            try:
                 tar = self._open(*kept)
                 os.pwrite(tar.descriptor, content, first)
+            except OSError as error:
+                log.warning("%s: %s; nothing more is kept there", kept[0], error.strerror)
+                self._kept = {}
         return first, content
+
+    def _tar(self, number: int) -> Path:
+        return self.tars.paths.shard(self._split, int(self._index[number]["shard"]))
 
 
 class _KeptTar:

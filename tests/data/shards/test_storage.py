@@ -51,7 +51,7 @@ def test_reads_from_storage_what_reads_from_a_disk(
 ) -> None:
     local = packed_export(tmp_path / "local")
     folder, storage = packed(export, tmp_path / "shards", cache_gb=0)
-    assert folder.name == local.name
+    assert folder.name == f"{local.name}-stored"
     assert tars(folder) == []
     assert {f"{folder.name}/{name}" for name in tars(local)} < store.names("shards/")
     for split in SIZES:
@@ -92,7 +92,7 @@ def test_a_disk_that_keeps_other_bytes_is_not_believed(
     folder, storage = packed(export, tmp_path / "shards")
     with ShardReader(folder, "train", storage=storage) as reader:
         before = reader.read(3)
-    kept = folder / "train" / "000000.tar"
+    kept = folder / "kept" / "train" / "000000.tar"
     kept.write_bytes(os.urandom(kept.stat().st_size))
     with ShardReader(folder, "train", storage=storage) as reader:
         assert np.array_equal(reader.read(3).image, before.image)
@@ -169,7 +169,8 @@ def test_a_storage_that_cannot_be_reached_is_the_machines_doing(
     ("url", "said"),
     [
         ("s3://no-such-bucket/shards", "make the bucket"),
-        ("s4://bucket/shards", "fsspec does not know s4://bucket/shards"),
+        ("s4://bucket/shards", "s4://bucket/shards is unknown to fsspec"),
+        ("s3://No bucket/shards", "cannot be used .*ParamValidationError"),
     ],
 )
 def test_a_wrong_address_is_one_line(
@@ -180,9 +181,63 @@ def test_a_wrong_address_is_one_line(
 
 
 def test_a_storage_may_be_a_mounted_folder(export: Path, tmp_path: Path) -> None:
-    folder, storage = packed(export, tmp_path / "shards", url=f"file://{tmp_path}/bucket")
+    url = f"file://{tmp_path}/bucket"
+    with pytest.raises(ConfigError, match="is no folder; mount it, or make it"):
+        packed(export, tmp_path / "shards", url=url)
+    (tmp_path / "bucket").mkdir()
+    folder, storage = packed(export, tmp_path / "shards", url=url)
     assert tars(tmp_path / "bucket" / folder.name) == [
         f"{split}/000000.tar" for split in ("test", "train", "valid")
     ]
     with ShardReader(folder, "train", storage=storage) as reader:
         assert reader.read(6).mask.shape == (16, 24)
+
+
+def test_runs_on_a_disk_and_on_storage_leave_each_other_alone(
+    store: ObjectStore, export: Path, tmp_path: Path
+) -> None:
+    local = pack(export, classes=CLASSES, image_size=(16, 24), shards_dir=tmp_path / "shards")
+    before = tars(local)
+    folder, storage = packed(export, tmp_path / "shards")
+    with ShardReader(folder, "train", storage=storage) as reader:
+        reader.read(0)
+    assert tars(local) == before
+    assert pack(export, classes=CLASSES, image_size=(16, 24), shards_dir=folder.parent) == local
+    with ShardReader(local, "train") as reader:
+        reader.read(6)
+
+
+def test_a_packing_that_was_killed_before_its_end_tells_others_of_it_later(
+    store: ObjectStore, export: Path, tmp_path: Path
+) -> None:
+    folder, _ = packed(export, tmp_path / "shards")
+    for name in ("manifest.json", "train/index.npy"):
+        store.delete(f"shards/{folder.name}/{name}")
+    packed(export, tmp_path / "shards")
+    assert {f"{folder.name}/manifest.json", f"{folder.name}/train/index.npy"} <= store.names(
+        "shards/"
+    )
+
+
+def test_what_the_storage_says_counts(store: ObjectStore, export: Path, tmp_path: Path) -> None:
+    folder, _ = packed(export, tmp_path / "shards")
+    there = tmp_path / "elsewhere" / folder.name
+    shutil.copytree(folder, there)
+    content = (there / "manifest.json").read_text()
+    (there / "manifest.json").write_text(content.replace('"Pillow ', '"an older Pillow '))
+    packed(export, there.parent)
+    assert (there / "manifest.json").read_text() == content
+
+
+def test_a_cache_that_cannot_be_written_is_told_of_once(
+    store: ObjectStore, export: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    folder, storage = packed(export, tmp_path / "shards", cache_dir=str(tmp_path / "file"))
+    caplog.clear()
+    with ShardReader(folder, "train", storage=storage) as reader:
+        for number in range(3):
+            reader.read(number)
+    told = [record for record in caplog.records if record.name == "cardamage"]
+    assert len(told) == 1
+    assert "nothing more is kept there" in caplog.text
