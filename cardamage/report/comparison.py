@@ -25,7 +25,7 @@ from cardamage.report.run import class_rows, continues, model_words, optimiser
 from cardamage.report.tables import run_table
 
 _CHOSEN = "Each run enters with the epoch that is best by its own rule on the validation split."
-_PICKED = "The checkpoints were named; each label ends in its epoch."
+_PICKED = "Each checkpoint was named; the number after its @ is the epoch."
 
 
 def comparison_report(
@@ -70,7 +70,7 @@ def comparison_report(
         panel.name: illustrate(panel, runs, names, select_by=select_by, split=split)
         for panel in panels
     }
-    if sweep := sweep_of(groups):
+    if not is_picked and (sweep := sweep_of(groups)):
         panel = replace(SWEEP, draw=partial(SWEEP.draw, select_by=select_by))
         words = {"split": split, "key": sweep.key}
         drawn["sweep"] = illustrate(panel, sweep, groups[leader], select_by=select_by, **words)
@@ -106,7 +106,8 @@ def comparison_report(
         "class_columns": list(OF_CLASS),
         "groups": _group_rows(groups, columns, select_by, leader if is_fair else None),
         "has_repeats": len(groups) < len(runs),
-        "grid": _grid(groups, select_by, leader if is_fair else None),
+        "has_energy": any(results.cost.joules is not None for results in runs),
+        "grid": None if is_picked else _grid(groups, select_by, leader if is_fair else None),
         "rows": [
             {
                 "label": label,
