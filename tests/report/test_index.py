@@ -64,8 +64,14 @@ def test_every_run_is_a_row_that_links_to_its_report(runs):
     page = Page(html)
 
     assert page.all("a")[1:] == [
+        {"href": "#why-1"},
         {"href": "done%20%26%20dusted/report/index.html"},
+        {"href": "#why-3"},
         {"href": "failed/logs/train.log"},
+    ]
+    assert re.findall('<div id="(.*?)"><dt>(.*?)</dt>', html) == [
+        ("why-1", "damaged"),
+        ("why-3", "failed"),
     ]
     assert "<script>no memory" not in html
     assert len(re.findall('<th scope="row"', html)) == 4
