@@ -66,8 +66,10 @@ def comparison_report(
     is_picked = any(results.is_picked for results in runs)
     has_costs = any(results.cost.seconds for results in runs) and not is_picked
     panels = (SCORES, *(() if is_picked else COMPARISON), *((COSTS,) if has_costs else ()))
+    named = len(figures.named_runs(runs))
+    grey = f" Grey: all but the {named} best on the validation split." * (named < len(runs))
     drawn = {
-        panel.name: illustrate(panel, runs, names, select_by=select_by, split=split)
+        panel.name: illustrate(panel, runs, names, select_by=select_by, split=split, grey=grey)
         for panel in panels
     }
     if not is_picked and (sweep := sweep_of(groups)):

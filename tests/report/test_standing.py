@@ -47,5 +47,5 @@ def test_without_an_epoch_there_is_nothing_to_tell(untested):
     with pytest.raises(RunError, match="cardamage train"):
         report(untested)
     write_stage(untested, StageRecord("train", state="failed", error="lower optim.lr"))
-    with pytest.raises(RunError, match="training failed: lower optim.lr"):
+    with pytest.raises(RunError, match=r"training failed: lower optim\.lr"):
         report(untested)
