@@ -63,7 +63,7 @@ def run_answer(results: RunResults) -> Answer:
         ("How good", " ".join(quality(results))),
         ("How sure", " ".join(_certainty(results, alike))),
         ("Where it fails", where_it_fails(results)),
-        ("Beside no model", constant_answer(results)),
+        ("Without a model", constant_answer(results)),
         *([] if usable else [("What to try", what_to_try(results))]),
         *_choosing(results),
     ]
@@ -104,11 +104,11 @@ def _firm(results: RunResults, alike: Sequence[int]) -> str:
     split = results.course.split
     told = f"{images} {'validation' if split == 'valid' else split} photos"
     if not alike:
-        return f"{told} tell it from every other epoch."
+        return f"On {told} every other epoch differs by more than chance."
     if len(alike) > _MOST_EPOCHS:
-        return f"{told} cannot tell it from {len(alike)} other epochs."
+        return f"On {told} {len(alike)} other epochs cannot be told from it."
     epochs = "epoch" if len(alike) == 1 else "epochs"
-    return f"{told} cannot tell it from {epochs} {listed(list(map(str, alike)))}."
+    return f"On {told} {epochs} {listed(list(map(str, alike)))} cannot be told from it."
 
 
 def predict_command(results: RunResults) -> str:

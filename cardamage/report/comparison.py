@@ -25,7 +25,7 @@ from cardamage.report.run import class_rows, continues, model_words, optimiser
 from cardamage.report.tables import run_table
 
 _CHOSEN = "Each run enters with the epoch that is best by its own rule on the validation split."
-_PICKED = "The checkpoints were named; each label ends in its epoch."
+_PICKED = "Each checkpoint was named; the number after its @ is the epoch."
 
 
 def comparison_report(
@@ -66,11 +66,13 @@ def comparison_report(
     is_picked = any(results.is_picked for results in runs)
     has_costs = any(results.cost.seconds for results in runs) and not is_picked
     panels = (SCORES, *(() if is_picked else COMPARISON), *((COSTS,) if has_costs else ()))
+    named = len(figures.named_runs(runs))
+    grey = f" Grey: all but the {named} best on the validation split." * (named < len(runs))
     drawn = {
-        panel.name: illustrate(panel, runs, names, select_by=select_by, split=split)
+        panel.name: illustrate(panel, runs, names, select_by=select_by, split=split, grey=grey)
         for panel in panels
     }
-    if sweep := sweep_of(groups):
+    if not is_picked and (sweep := sweep_of(groups)):
         panel = replace(SWEEP, draw=partial(SWEEP.draw, select_by=select_by))
         words = {"split": split, "key": sweep.key}
         drawn["sweep"] = illustrate(panel, sweep, groups[leader], select_by=select_by, **words)
@@ -106,7 +108,8 @@ def comparison_report(
         "class_columns": list(OF_CLASS),
         "groups": _group_rows(groups, columns, select_by, leader if is_fair else None),
         "has_repeats": len(groups) < len(runs),
-        "grid": _grid(groups, select_by, leader if is_fair else None),
+        "has_energy": any(results.cost.joules is not None for results in runs),
+        "grid": None if is_picked else _grid(groups, select_by, leader if is_fair else None),
         "rows": [
             {
                 "label": label,

@@ -10,8 +10,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from cardamage.errors import CheckpointError
-from cardamage.runs.attempts import cost, read_attempts
+from cardamage.runs.attempts import cost, read_attempts, total_usage
 from cardamage.runs.paths import RunPaths
+from cardamage.runs.usage import Usage
 from cardamage.system.console import read_events
 
 
@@ -27,6 +28,7 @@ class Cost:
         peak_memory_bytes: the most memory that training held: of the GPU, else of the process.
         parameters: trained weights of the chosen checkpoint.
         checkpoint_bytes: its size on disk.
+        joules: energy of training's GPUs and processors, all attempts together, by NVML and RAPL.
     """
 
     seconds: float | None = None
@@ -36,6 +38,7 @@ class Cost:
     peak_memory_bytes: int | None = None
     parameters: int | None = None
     checkpoint_bytes: int | None = None
+    joules: float | None = None
 
 
 def read_cost(run: RunPaths, epoch: int) -> Cost:
@@ -57,7 +60,8 @@ def read_cost(run: RunPaths, epoch: int) -> Cost:
     tests = [e for e in events if e["event"] == "progress" and e.get("stage") == "test"]
     tested, memory = _numbers(tests, "per_second"), _numbers(trained, "peak_memory_bytes")
     every = _numbers(trained, "seconds")
-    spent = cost(read_attempts(run), "train") or (sum(every) if every else None)
+    trainings = [a for a in read_attempts(run) if a.stage == "train"]
+    spent = cost(trainings) or (sum(every) if every else None)
     checkpoint = run.checkpoint(epoch)
     return Cost(
         seconds=spent,
@@ -67,6 +71,7 @@ def read_cost(run: RunPaths, epoch: int) -> Cost:
         peak_memory_bytes=int(max(memory)) if memory else None,
         parameters=_count_parameters(checkpoint),
         checkpoint_bytes=checkpoint.stat().st_size if checkpoint.is_file() else None,
+        joules=_joules(total_usage(trainings)),
     )
 
 
@@ -89,6 +94,11 @@ def pareto_front(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
 
 def _numbers(events: Sequence[Mapping[str, Any]], key: str) -> list[float]:
     return [float(e[key]) for e in events if isinstance(e.get(key), int | float)]
+
+
+def _joules(usage: Usage) -> float | None:
+    known = [each for each in (usage.gpu_joules, usage.cpu_joules) if each is not None]
+    return sum(known) if known else None
 
 
 def _count_parameters(checkpoint: Path) -> int | None:

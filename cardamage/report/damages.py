@@ -61,7 +61,7 @@ class Line:
 
 
 def damage_words(result: TestResult) -> str | None:
-    """What a checkpoint does in one sentence, such as "finds 7 of 10 damages; ..."."""
+    """What a checkpoint does in one sentence, such as "finds about 7 of 10 damages; ..."."""
     if result.damages is None:
         return None
     total = _cell(result.damages.counts[:, 0].sum(axis=(0, 1)))
@@ -173,7 +173,7 @@ def _of_ten(part: int, whole: int) -> str:
         return f"{part} of {whole}"
     if is_rare:
         return f"{round(100 * part / whole) or 'less than 1'} of 100"
-    return f"{tenths} of 10"
+    return f"about {tenths} of 10"
 
 
 def _points(

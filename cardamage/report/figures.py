@@ -33,12 +33,25 @@ TRAIN, VALID, TEST = "#b5500b", "#0067a5", "#00795a"
 """The colour of each split, in every figure and on the page."""
 
 _RUNS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#e69f00", "#56b4e9", "#444444")
+_OTHER_RUN = "#c4cad0"
 _DASHES = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)))
 
 
 def run_colour(number: int) -> str:
     """The colour of a run among several; numbers count from 0."""
     return _RUNS[number % len(_RUNS)]
+
+
+def named_runs(runs: Sequence[RunResults]) -> set[int]:
+    """The runs whose curves have a colour and a name: of many the best on the validation split."""
+    select_by = runs[0].experiment.test.select_by
+    sign = -1.0 if select_by == "loss" else 1.0
+    values = [sign * _validation(run, select_by) for run in runs]
+    return set(np.argsort([-value for value in values], kind="stable")[: len(_RUNS)].tolist())
+
+
+def _validation(run: RunResults, column: str) -> float:
+    return run.validation(column, run.best) if f"val_{column}" in run.metrics else nan
 
 
 def curves(results: Trained, *, wide: bool) -> Drawing:
@@ -93,21 +106,26 @@ def compared_curves(
     runs: Sequence[RunResults], labels: Sequence[str], *, test: bool, wide: bool
 ) -> Drawing:
     """One plot per score, one line per run: on the validation split, or of every test."""
+    named = named_runs(runs)
 
     def draw(axes: Axes, column: str) -> None:
-        lines, epochs = [], []
+        lines, epochs, drawn = [], [], []
         for number, (results, label) in enumerate(zip(runs, labels, strict=True)):
             table, name = (results.tested, column) if test else (results.metrics, f"val_{column}")
             if name not in table:
                 continue
             colour, values = run_colour(number), table[name]
+            epochs.append(table["epoch"])
+            drawn.append(values)
+            if number not in named:
+                axes.plot(table["epoch"], finite(values), color=_OTHER_RUN, linewidth=1, zorder=1.5)
+                continue
             dashes = _DASHES[number // len(_RUNS) % len(_DASHES)]
             line(axes, table["epoch"], values, colour, dashes)
             chosen = table["epoch"] == results.best
             ring(axes, table["epoch"][chosen], values[chosen], colour)
             lines.append((shortened(label, 18), colour, values))
-            epochs.append(table["epoch"])
-        frame(axes, np.concatenate(epochs), [values for *_, values in lines], column)
+        frame(axes, np.concatenate(epochs), drawn, column)
         label_ends(axes, lines)
 
     short = [shortened(label, 18) for label in labels]
@@ -144,10 +162,7 @@ def compared_costs(runs: Sequence[RunResults], labels: Sequence[str], *, wide: b
     seconds = [nan if (s := results.cost.seconds) is None else s for results in runs]
     unit, length = ("minutes", 60) if max(filter(isfinite, seconds), default=0) > 300 else ("s", 1)
     times = [each / length for each in seconds]
-    chooses = f"val_{select_by}"
-    values = [
-        run.validation(select_by, run.best) if chooses in run.metrics else nan for run in runs
-    ]
+    values = [_validation(run, select_by) for run in runs]
 
     def draw(axes: Axes, column: str) -> None:
         axes.set_title(f"Validation {title(column)}")
@@ -196,11 +211,11 @@ def sweep(found: Sweep, leader: Group, *, select_by: str, wide: bool) -> Drawing
         axes.set_title(f"{title(column)} over {shortened(found.key)}")
         if found.is_log:
             axes.set_xscale("log")
-        for drawn, least, most, colour in (
-            (test, low, high, TEST),
-            (valid, valid - spread, valid + spread, VALID),
+        for drawn, least, most, colour, width, alpha in (
+            (test, low, high, TEST, 9, 0.18),  # around the narrower bars of validation
+            (valid, valid - spread, valid + spread, VALID, 3, 0.6),
         ):
-            axes.vlines(values, least, most, color=colour, alpha=0.35, linewidth=3)
+            axes.vlines(values, least, most, color=colour, alpha=alpha, linewidth=width)
             line(axes, values, drawn, colour)
         at = found.groups.index(leader)
         ring(axes, values[at : at + 1], valid[at : at + 1], VALID)

@@ -51,6 +51,7 @@ class Gallery:
         images: how many the split has.
         whole: of how many every checkpoint's map is in it.
         is_over_epochs: whether the checkpoints are the epochs of one run.
+        ratio: width of an image by its height.
     """
 
     data: Markup
@@ -59,6 +60,7 @@ class Gallery:
     whole: int
     sides: int
     is_over_epochs: bool
+    ratio: float
 
 
 def gallery_of_run(results: RunResults) -> Gallery | None:
@@ -116,6 +118,7 @@ def _gallery(
     shown: list[dict[str, Any]] = []
     photo_bytes = map_bytes = whole = 0
     with results.tested_split() as reader:
+        height, width = reader.image_size
         for number in order:
             if not 0 <= number < len(reader):
                 raise _unfitting(results)
@@ -167,6 +170,7 @@ def _gallery(
         whole=whole,
         sides=len(sides),
         is_over_epochs=is_over_epochs,
+        ratio=round(width / height, 4),
     )
 
 

@@ -39,6 +39,7 @@ class IndexRow:
         state: ``done``, or the first stage that is not and how it stands.
         problem: why its files cannot be read, or why a stage failed.
         link: to its report, relative to the page.
+        log: of the stage that failed, likewise.
         best: its best epoch by ``select_by``, whose validation score is ``validation``.
         scores: of :data:`SCORES`, on the split it was tested on.
         when: when a stage of it began or ended last, ISO 8601.
@@ -49,6 +50,7 @@ class IndexRow:
     state: str
     problem: str | None = None
     link: str | None = None
+    log: str | None = None
     model: str = ""
     select_by: str = ""
     epochs: int = 0
@@ -78,7 +80,7 @@ def write_index(runs_dir: Path) -> Path:
         "title": f"Runs in {runs_dir.absolute().name}",
         "folder": str(runs_dir.absolute()),
         "rows": rows,
-        "studies": [(name, _link(RunPaths(runs_dir / name))) for name in studies],
+        "studies": [(name, _report_of(RunPaths(runs_dir / name))) for name in studies],
         "columns": SCORES,
         "configs": Markup(text),  # noqa: S704 - "<" and "&" are escaped
     }
@@ -94,17 +96,19 @@ def write_index(runs_dir: Path) -> Path:
 
 def read_row(run: RunPaths) -> IndexRow:
     """How a run stands; what cannot be read becomes its ``problem``."""
-    name, state, problem, when = run.root.name, "damaged", None, None
+    name, state, log, when = run.root.name, "damaged", None, None
+    report = _report_of(run)
     try:
         records = [read_stage(run, stage) for stage in STAGES]
         waiting = next((record for record in records if record.state != "done"), None)
         state = f"{waiting.stage} {waiting.state}" if waiting else "done"
-        problem = next((r.error for r in records if r.state == "failed" and r.error), None)
+        failed = next((record for record in records if record.state == "failed"), None)
+        problem, log = (failed.error, _link(run, run.log(failed.stage))) if failed else (None, None)
         times = [time for r in records for time in (r.started, r.ended) if time]
         when = max(times, default=None)
-        return IndexRow(name, state, problem, _link(run), when=when, **_results(run))
+        return IndexRow(name, state, problem, report, log, when=when, **_results(run))
     except UserError as error:
-        return IndexRow(name, state, str(error), _link(run), when=when)
+        return IndexRow(name, state, str(error), report, log, when=when)
 
 
 def _results(run: RunPaths) -> dict[str, Any]:
@@ -137,8 +141,10 @@ def _results(run: RunPaths) -> dict[str, Any]:
     return {**found, "scores": scores}
 
 
-def _link(run: RunPaths) -> str | None:
-    page = run.report / "index.html"
-    if not page.is_file():
-        return None
-    return quote(page.relative_to(run.root.parent).as_posix())
+def _report_of(run: RunPaths) -> str | None:
+    return _link(run, run.report / "index.html")
+
+
+def _link(run: RunPaths, file: Path) -> str | None:
+    """The address of a run's file as seen from the page; None where it is not there."""
+    return quote(file.relative_to(run.root.parent).as_posix()) if file.is_file() else None

@@ -120,7 +120,7 @@ def comparison_answer(
         ("How good", " ".join(quality(best))),
         ("How sure", " ".join(_certainty(group, rivals, unpaired, select_by))),
         ("Where it fails", where_it_fails(best)),
-        ("Beside no model", constant_answer(best)),
+        ("Without a model", constant_answer(best)),
         *([] if usable else [("What to try", what_to_try(best))]),
         ("Choosing on test", _promise(groups, labels, best, select_by)),
     ]
@@ -159,8 +159,8 @@ def _why(
     _, number, lucky = max(singles, key=lambda single: single[0])
     if lucky is not group:
         said += (
-            f" {labels[number]} has the best single score, and other runs of {lucky.label} do "
-            f"worse: {_with_spread(lucky, select_by)}."
+            f" {labels[number]} has the best single score, but {lucky.label} comes to "
+            f"{_with_spread(lucky, select_by)} on average."
         )
     return said
 

@@ -241,6 +241,9 @@ def load_trained(run: RunPaths, experiment: Experiment) -> Trained:
 
 def _read_metrics(run: RunPaths, select_by: str) -> Columns:
     if not run.metrics.is_file():
+        record = read_stage(run, "train")
+        if record.state == "failed" and record.error:
+            raise RunError(f"{run.root} is not trained, as training failed: {record.error}")
         raise RunError(
             f"{run.root} is not trained: it has no {run.metrics.name}; run cardamage train "
             f"{shlex.quote(str(run.root))}"

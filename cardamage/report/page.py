@@ -23,6 +23,7 @@ from cardamage.report import wording
 from cardamage.report.pictures import Drawing, jpeg
 from cardamage.runs.stages import now
 from cardamage.runs.tables import Row, write_table
+from cardamage.runs.usage import energy_words
 from cardamage.system.files import write_bytes, write_text
 from cardamage.version import __version__
 
@@ -173,6 +174,7 @@ def _data_uri(content: bytes, media_type: str) -> str:
 _FILTERS: dict[str, Callable[..., str]] = {
     "score": wording.score,
     "named": wording.title,
+    "energy": energy_words,
     "signed": wording.signed,
     "percent": wording.percent,
     "interval": wording.interval,

@@ -94,14 +94,14 @@ COMPARISON = (
     Panel(
         "validation",
         "Validation",
-        "Scores on the validation split over the epochs. Rings mark the chosen epochs.",
+        "Scores on the validation split over the epochs. Rings mark the chosen epochs.{grey}",
         partial(figures.compared_curves, test=False),
     ),
     Panel(
         "tests",
         "Test of every checkpoint",
         "Scores on the {split} split over the epochs. Rings mark the epochs chosen on the "
-        "validation split.",
+        "validation split.{grey}",
         partial(figures.compared_curves, test=True),
     ),
 )

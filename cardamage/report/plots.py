@@ -256,21 +256,28 @@ def label_ends(axes: Axes, lines: Sequence[tuple[str, str, NDArray[np.float64]]]
 def apart(heights: Sequence[float], gap: float = _LABEL_HEIGHT) -> list[float]:
     """Ascending heights, moved as little as makes neighbours at least ``gap`` apart.
 
-    Heights that meet become a group that is spread evenly around its mean, as often as groups meet.
+    Heights that meet become a group that is spread evenly around its mean, as often as groups meet;
+    a group stays between 0 and 1 where it fits.
     """
+
+    def middle(group: Sequence[float]) -> float:
+        half = gap * (len(group) - 1) / 2
+        mean = sum(group) / len(group)
+        return mean if len(group) == 1 else max(half, min(mean, 1 - half))
+
     groups = [[height] for height in heights]
     at = 0
     while at + 1 < len(groups):
         below, above = groups[at], groups[at + 1]
-        top = sum(below) / len(below) + gap * (len(below) - 1) / 2
-        bottom = sum(above) / len(above) - gap * (len(above) - 1) / 2
+        top = middle(below) + gap * (len(below) - 1) / 2
+        bottom = middle(above) - gap * (len(above) - 1) / 2
         if bottom - top < gap:
             groups[at : at + 2] = [below + above]
             at = max(0, at - 1)
         else:
             at += 1
     return [
-        sum(group) / len(group) + gap * (i - (len(group) - 1) / 2)
+        middle(group) + gap * (i - (len(group) - 1) / 2)
         for group in groups
         for i in range(len(group))
     ]

@@ -101,13 +101,16 @@ def usage_words(usage: Usage) -> list[str]:
     if usage.gpu_use is not None:
         words.append(f"GPU busy {100 * usage.gpu_use:.0f} %")
     if usage.gpu_joules is not None:
-        words.append(f"GPUs {_energy(usage.gpu_joules)}")
+        words.append(f"GPUs {energy_words(usage.gpu_joules)}")
     if usage.cpu_joules is not None:
-        words.append(f"processors {_energy(usage.cpu_joules)}")
+        words.append(f"processors {energy_words(usage.cpu_joules)}")
     return words
 
 
-def _energy(joules: float) -> str:
+def energy_words(joules: float | None) -> str:
+    """Energy in watt-hours; a dash where it is not known."""
+    if joules is None:
+        return "\N{EN DASH}"
     watt_hours = joules / 3600
     return f"{watt_hours / 1000:.2f} kWh" if watt_hours >= 1000 else f"{watt_hours:.1f} Wh"
 

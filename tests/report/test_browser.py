@@ -92,6 +92,8 @@ def test_images_are_sorted_filtered_and_shown_in_parts(open_page):
     assert page.locator(".shots li").count() == 24
     page.get_by_role("button", name="Show more").click()
     assert page.locator(".shots li").count() == 40
+    box = page.locator(".shots .stack").last.bounding_box()  # where it will be once it is painted
+    assert box["width"] == pytest.approx(box["height"], abs=1)
     assert dice_of(page) == sorted(dice_of(page))
     page.locator(".controls [name=sort]").select_option("best")
     assert dice_of(page) == sorted(dice_of(page), reverse=True)

@@ -24,9 +24,9 @@ def with_counts(results, counts):
     ("counts", "words"),
     [
         ((4, 3, 5, 1), "finds 3 of 4 damages; 1 of 5 marks are false"),
-        ((503, 352, 100, 21), "finds 7 of 10 damages; 2 of 10 marks are false"),
+        ((503, 352, 100, 21), "finds about 7 of 10 damages; about 2 of 10 marks are false"),
         ((100, 99, 100, 1), "finds 99 of 100 damages; 1 of 100 marks are false"),
-        ((48, 43, 40, 1), "finds 9 of 10 damages; 1 of 40 marks are false"),
+        ((48, 43, 40, 1), "finds about 9 of 10 damages; 1 of 40 marks are false"),
         ((1000, 1000, 1000, 1), "finds all 1000 damages; less than 1 of 100 marks are false"),
         ((3, 0, 0, 0), "finds none of the 3 damages; it marks nothing"),
         ((0, 0, 2, 2), "there is no damage to find; all of its 2 marks are false"),

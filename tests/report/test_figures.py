@@ -92,6 +92,21 @@ def test_twenty_runs_are_drawn(results):
     opened(figures.compared_curves([results] * 20, labels, test=False, wide=True))
 
 
+def test_of_many_runs_the_best_on_validation_are_named(results):
+    select_by = results.experiment.test.select_by
+    runs = [
+        dataclasses.replace(
+            results,
+            metrics=results.metrics
+            | {f"val_{select_by}": np.full(len(results.metrics["epoch"]), value)},
+        )
+        for value in (0.1, 0.9, np.nan, 0.8, 0.7, 0.2, 0.6, 0.5, 0.4)
+    ]
+
+    assert figures.named_runs(runs) == {1, 3, 4, 5, 6, 7, 8}
+    assert figures.named_runs(runs[:3]) == {0, 1, 2}
+
+
 @pytest.mark.parametrize(
     ("heights", "expected"),
     [
@@ -100,6 +115,8 @@ def test_twenty_runs_are_drawn(results):
         ([0.1, 0.5, 0.9], [0.1, 0.5, 0.9]),
         ([0.5, 0.5], [0.45, 0.55]),
         ([0.5, 0.52, 0.54], [0.42, 0.52, 0.62]),
+        ([0.98, 0.99, 1.0], [0.8, 0.9, 1.0]),
+        ([0.0, 0.01, 0.12], [0.0, 0.1, 0.2]),
         ([0.4, 0.5, 0.5], [0.4 - 1 / 30, 0.5 - 1 / 30, 0.6 - 1 / 30]),  # two, then the third
     ],
 )

@@ -29,6 +29,8 @@ def runs(tmp_path_factory):
         path.unlink()
     record = StageRecord("train", state="failed", error="<script>no memory</script>")
     write_stage(failed, record)
+    failed.logs.mkdir(exist_ok=True)
+    failed.log("train").write_text("no memory")
     damaged = make_run(folder / "damaged", epochs=1, images=2)
     damaged.config.write_text("model: [")
     return folder
@@ -53,6 +55,7 @@ def test_unfinished_and_damaged_runs_are_rows_that_say_so(runs):
 
     assert (failed.state, failed.epochs, failed.best) == ("train failed", 0, None)
     assert "no memory" in failed.problem
+    assert failed.log == "failed/logs/train.log"
     assert "config.yaml" in damaged.problem
 
 
@@ -60,7 +63,16 @@ def test_every_run_is_a_row_that_links_to_its_report(runs):
     html = write_index(runs).read_text()
     page = Page(html)
 
-    assert page.all("a")[1:] == [{"href": "done%20%26%20dusted/report/index.html"}]
+    assert page.all("a")[1:] == [
+        {"href": "#why-1"},
+        {"href": "done%20%26%20dusted/report/index.html"},
+        {"href": "#why-3"},
+        {"href": "failed/logs/train.log"},
+    ]
+    assert re.findall('<div id="(.*?)"><dt>(.*?)</dt>', html) == [
+        ("why-1", "damaged"),
+        ("why-3", "failed"),
+    ]
     assert "<script>no memory" not in html
     assert len(re.findall('<th scope="row"', html)) == 4
     (configs,) = re.findall(r"data-configs>(.*?)</script>", html)

@@ -17,6 +17,7 @@ from cardamage.runs.checkpoints import best_epoch
 from cardamage.runs.paths import ShardPaths
 from cardamage.runs.stages import read_stage
 from cardamage.runs.tables import read_table, write_table
+from cardamage.runs.usage import energy_words
 from cardamage.training.test import table_row
 from tests.helpers.finished_runs import make_run
 
@@ -75,6 +76,23 @@ def test_speed_is_the_median_over_epochs_each_as_it_was_trained_last(run):
     assert cost.images_per_second == 42.0  # of 41, 42 and 500
     assert cost.seconds == 3 * 2.5 + 7.5  # the third was trained twice
     assert cost.data_wait_share is None  # not known of every epoch
+
+
+def test_energy_is_that_of_all_trainings(run):
+    known = json.loads(run.provenance.read_text())
+    attempt = {"stage": "train", "started": "2026-01-01T00:00:00+00:00", "host": "a", "code": 0}
+    attempt |= {"command": "train", "ended": attempt["started"], "seconds": 5.0}
+    known["attempts"] = [
+        {**attempt, "usage": {"gpu_joules": 3600.0, "cpu_joules": 1800.0}},
+        {**attempt, "usage": {"gpu_joules": 3600.0}},
+        {**attempt, "stage": "test", "usage": {"gpu_joules": 1e6}},
+    ]
+    run.provenance.write_text(json.dumps(known))
+
+    cost = load(run).cost
+
+    assert (cost.joules, energy_words(cost.joules)) == (9000.0, "2.5 Wh")
+    assert energy_words(None) == "\N{EN DASH}"
 
 
 def test_a_run_without_events_provenance_and_checkpoints_is_still_reported(run):

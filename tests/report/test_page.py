@@ -26,7 +26,7 @@ NASTY = "<script>alert(1)</script>"
 class Page(HTMLParser):
     """The tags of a page with their attributes, its text, and whether every tag is closed."""
 
-    VOID = ("meta", "link", "img", "source", "br", "input")
+    VOID = ("meta", "link", "img", "source", "br", "input", "wbr")
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -192,3 +192,11 @@ def test_lists_of_sections_are_written_as_in_yaml_without_defaults(base):
         ],
         "augment": ["[]", "[{name: blur}]"],
     }
+
+
+def test_named_checkpoints_are_no_sweep(base):
+    runs = [variant(base, f"lr={lr}", optim__lr=lr) for lr in (0.1, 0.01)]
+    picked = [dataclasses.replace(run, is_picked=True) for run in runs]
+
+    assert "sweep" in comparison.comparison_report(runs).figures
+    assert "sweep" not in comparison.comparison_report(picked).figures

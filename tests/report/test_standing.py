@@ -46,3 +46,6 @@ def test_without_an_epoch_there_is_nothing_to_tell(untested):
     untested.metrics.unlink()
     with pytest.raises(RunError, match="cardamage train"):
         report(untested)
+    write_stage(untested, StageRecord("train", state="failed", error="lower optim.lr"))
+    with pytest.raises(RunError, match=r"training failed: lower optim\.lr"):
+        report(untested)

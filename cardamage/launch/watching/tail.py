@@ -46,7 +46,8 @@ def last_events(path: Path) -> list[Event]:
 def last_words(log: Path, start: int) -> str:
     """The line of a log that tells best why a program ended; empty when it said nothing.
 
-    That is its ``error:`` line, else the first exception, else the last line, from byte ``start``.
+    That is its ``error:`` line, else the first exception, else the last line without
+    its time, from byte ``start``.
     """
     with log.open("rb") as stream:
         stream.seek(max(start, end_of(log) - _TAIL_BYTES))
@@ -54,4 +55,5 @@ def last_words(log: Path, start: int) -> str:
     lines = [line.strip() for line in lines if line.strip()]
     errors = [line for line in lines if line.startswith("error: ")]
     exceptions = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(Error|Exception)\b", line)]
-    return next(iter([*errors[-1:], *exceptions[:1], *lines[-1:]]), "")
+    words = next(iter([*errors[-1:], *exceptions[:1], *lines[-1:]]), "")
+    return re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ", "", words)
