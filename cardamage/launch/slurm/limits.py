@@ -4,6 +4,7 @@ import getpass
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -69,11 +70,14 @@ def ask_limits(partition_qualities: Mapping[str, str]) -> Limits:
     service per user are there only once it was used, and so are of accounting.
     """
     user = getpass.getuser()
+    questions = (
+        ("scontrol", "show", "assoc_mgr", f"users={user}", "flags=assoc,qos"),
+        ("sacctmgr", "-nP", "show", "qos", "format=Name,GrpSubmit,MaxSubmitPU"),
+        ("sacctmgr", "-nP", "show", "assoc", "where", f"user={user}", "format=Account,DefaultQOS"),
+    )
     try:
-        shown = _lines("scontrol", "show", "assoc_mgr", f"users={user}", "flags=assoc,qos")
-        shows = ("sacctmgr", "-nP", "show")
-        named = _lines(*shows, "qos", "format=Name,GrpSubmit,MaxSubmitPU")
-        of_user = _lines(*shows, "assoc", "where", f"user={user}", "format=Account,DefaultQOS")
+        with ThreadPoolExecutor(len(questions)) as threads:  # accounting answers slowly
+            shown, named, of_user = threads.map(lambda words: _lines(*words), questions)
     except UserError:
         return Limits()
     accounts, default = _accounts("\n".join(shown), user)
