@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from cardamage.errors import CLOSED, RunError, plain
 from cardamage.evaluation import intervals as statistics
@@ -91,7 +91,7 @@ def render_page(kind: str, context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    html.filters.update(_FILTERS)
+    html.filters.update(_FILTERS, breakable=breakable)
     html.globals["definitions"] = wording.DEFINITIONS
     scripts = ("page.js", "index.js" if kind == "index" else "gallery.js")
     script = "".join(_TEMPLATES.get_source(html, name)[0] for name in scripts)
@@ -148,6 +148,11 @@ def escape_markdown(value: object) -> str:
     """Text that Markdown shows as it is, on one line: also inside a table, and never as HTML."""
     text = plain(" ".join(str(value).split()))
     return re.sub(r"([\\`*_\[\]<>|&~#])", r"\\\1", text)
+
+
+def breakable(text: str) -> Markup:
+    """A name that a narrow table breaks behind its signs, rather than in the middle of a word."""
+    return Markup(re.sub(r"([_=/])", r"\1<wbr>", str(escape(text))))  # noqa: S704 - is escaped
 
 
 def code_span(value: str) -> str:

@@ -16,7 +16,7 @@ from cardamage.data.drawing import layer_png
 from cardamage.errors import RunError
 from cardamage.report import panels
 from cardamage.report.load import load_run
-from cardamage.report.page import code_span, escape_markdown, publish
+from cardamage.report.page import breakable, code_span, escape_markdown, publish
 from cardamage.report.run import run_report
 from tests.helpers.finished_runs import make_run
 
@@ -257,3 +257,7 @@ def test_markdown_holds_no_escape_sequences():
 )
 def test_code_in_markdown_stays_code(text, code):
     assert code_span(text) == code
+
+
+def test_a_name_breaks_behind_its_signs_and_holds_no_markup():
+    assert breakable("optim.lr=0.001/small_<b>") == "optim.lr=<wbr>0.001/<wbr>small_<wbr>&lt;b&gt;"
