@@ -167,6 +167,12 @@ class Training:
         elapsed = self.slurm.show(self.job)["RunTime"]  # hours:minutes:seconds
         self.limit_to(int(elapsed.split(":")[1]) + 1)
 
+    def wait_for_step(self) -> None:
+        """Wait until SLURM has started the processes: before, a signal to them is lost."""
+        wanted = ("--steps", "--noheader", "--format=%i", "--jobs", self.job)
+        step = f"{self.job}.0"
+        self.wait_until(lambda: step in self.slurm.output("squeue", *wanted).split(), step)
+
     def signal(self, name: str) -> None:
         """Send a signal to every process of the step, as SLURM announces a job's end."""
         self.slurm.output("scancel", f"--signal={name}", self.job)
@@ -227,7 +233,7 @@ def trainings(cluster, program: Program) -> Iterator[dict[str, Training]]:
     made["preempted"].submit(partition="low", extra="gres: 'gpu:1'")
     for name in ("time limit", "silent hang", "signal", "requeue", "kill"):
         made[name].submit(hangs=name == "silent hang")
-    made["signal"].wait_until(lambda: "start 1:" in made["signal"].log, "start 1")
+    made["signal"].wait_for_step()
     made["signal"].signal("USR2")  # while it imports, or before
     for name, interrupt in (
         ("time limit", made["time limit"].meet_time_limit),
