@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StrictInt, field_validator, model_validator
 
 from cardamage.config.recipe import Section
+from cardamage.errors import ConfigError
 from cardamage.labels import BACKGROUND, MAX_CLASSES
 
 SYNTHETIC = "synthetic"
@@ -75,6 +76,23 @@ class Storage(Section):
     """Gigabytes of shards that are kept on a disk; the others are read each time."""
     cache_dir: Annotated[str, Field(min_length=1)] | None = None
     """The folder on a node's disk that they are kept in; left out, one in `data.shards_dir`."""
+
+    def require_package(self) -> None:
+        """Raise ConfigError where fsspec does not know the address, or lacks a package for it."""
+        import fsspec  # noqa: PLC0415 - few datasets lie in a storage
+
+        try:
+            fsspec.get_filesystem_class(self.url.partition("://")[0])
+        except ValueError:
+            raise ConfigError(
+                f"data.storage.url: {self.url} is unknown to fsspec; give an address such as "
+                f"s3://bucket/folder, gs://bucket/folder or file:///folder"
+            ) from None
+        except ImportError as error:
+            raise ConfigError(
+                f"data.storage.url: {self.url} needs a package ({error}); for S3 run: "
+                f"pip install 'cardamage-runner[s3]'"
+            ) from None
 
 
 class Data(Section):

@@ -179,7 +179,7 @@ def _data_uri(content: bytes, media_type: str) -> str:
 _FILTERS: dict[str, Callable[..., str]] = {
     "score": wording.score,
     "named": wording.title,
-    "energy": energy_words,
+    "energy": _unless_unknown(energy_words),
     "signed": wording.signed,
     "percent": wording.percent,
     "interval": wording.interval,

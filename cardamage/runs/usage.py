@@ -107,10 +107,8 @@ def usage_words(usage: Usage) -> list[str]:
     return words
 
 
-def energy_words(joules: float | None) -> str:
-    """Energy in watt-hours; a dash where it is not known."""
-    if joules is None:
-        return "\N{EN DASH}"
+def energy_words(joules: float) -> str:
+    """Energy in watt-hours."""
     watt_hours = joules / 3600
     return f"{watt_hours / 1000:.2f} kWh" if watt_hours >= 1000 else f"{watt_hours:.1f} Wh"
 

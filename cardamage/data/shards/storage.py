@@ -159,6 +159,7 @@ class StoredTars:
         """The file system of fsspec; its own file in a process, so this may be sent to another."""
         import fsspec  # noqa: PLC0415 - few datasets lie in a storage
 
+        self.section.require_package()
         url = self.section.url
         if not url.startswith("file:"):
             return fsspec.core.url_to_fs(url)[0]
@@ -191,16 +192,6 @@ class StoredTars:
                 return DataError(f"{url} is not there; {REPACK}")
             case OSError(errno=errno.EINVAL):  # a range beyond its end
                 return DataError(f"{url} has other bytes than were packed; {REPACK} --check")
-            case ImportError():
-                return ConfigError(
-                    f"{where} needs a package ({error}); for S3 run: "
-                    f"pip install 'cardamage-runner[s3]'"
-                )
-            case ValueError() if "rotocol" in str(error):
-                return ConfigError(
-                    f"{where} is unknown to fsspec; give an address such as s3://bucket/folder, "
-                    f"gs://bucket/folder or file:///folder"
-                )
         is_away = isinstance(error, OSError) and not isinstance(error, PermissionError)
         if is_away or any(word in kind for word in _AWAY):
             return MachineFault(

@@ -14,7 +14,7 @@ from cardamage.data.coco.categories import Category, category_name, map_categori
 from cardamage.data.coco.healthy import healthy_files
 from cardamage.data.coco.layout_check import require_splits
 from cardamage.data.coco.source import ImageSource
-from cardamage.errors import ConfigError, DataError, RunError, did_you_mean, require_extra
+from cardamage.errors import DataError, RunError, did_you_mean, require_extra
 from cardamage.launch.planning.graph import Plan, RunPlan
 from cardamage.launch.planning.plan import choose_stages, make_plan
 from cardamage.launch.planning.profiles import Profile, SlurmProfile, choose_profile, load_profile
@@ -58,7 +58,7 @@ def plan_checked(
         if each.experiment.notify and each.experiment.notify.url:
             require_extra("apprise", "notify")
         if each.experiment.data.storage:
-            _check_storage(each.experiment.data.storage.url)
+            each.experiment.data.storage.require_package()
     queue = ask_queue(job for each in runs for job in unfinished_jobs(each.run))
     for each in runs:
         check_free(each.run, queue)
@@ -144,24 +144,6 @@ def _categories(source: ImageSource) -> Sequence[Category]:
                             known = Category(len(found), category_name(name), parent)
                             found.setdefault((key, known.name), known)
     return list(found.values())
-
-
-def _check_storage(url: str) -> None:
-    """Refuse object storage that fsspec does not know, or whose package is missing."""
-    import fsspec  # noqa: PLC0415 - few datasets lie in a storage
-
-    try:
-        fsspec.get_filesystem_class(url.partition("://")[0])
-    except ValueError:
-        raise ConfigError(
-            f"data.storage.url: {url} is unknown to fsspec; give an address such as "
-            f"s3://bucket/folder, gs://bucket/folder or file:///folder"
-        ) from None
-    except ImportError as error:
-        raise ConfigError(
-            f"data.storage.url: {url} needs a package ({error}); for S3 run: "
-            f"pip install 'cardamage-runner[s3]'"
-        ) from None
 
 
 def check_continued(plan: Plan, *, may_wait: bool) -> None:
