@@ -199,6 +199,7 @@ count() {  # $1: a verdict
 
 take_turns() {  # $1: the first of the runs; $2: how far apart they are
   local turn
+  pids=()  # not the lanes before this one
   trap at_usr2 USR2
   trap at_term TERM
   for ((turn = $1; turn < ${#runs[@]}; turn += $2)); do

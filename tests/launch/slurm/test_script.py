@@ -55,6 +55,14 @@ def run_body(text: str, folder: Path, then: str, **env: str) -> str:
     return result.stdout
 
 
+def heeds(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    status = dict(
+        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().split("\n") if line
+    )
+    return bool(int(status["SigCgt"], 16) >> (number - 1) & 1)
+
+
 def test_every_key_of_a_stage_is_asked_for():
     asked = {
         "partition": "gpu,long",
@@ -226,6 +234,7 @@ case "$*" in *" end "*) exit 75 ;; esac""",
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
     process = subprocess.Popen(["bash", "-c", text], env=environment)
     until(lambda: all((tmp_path / f"{name}.works").is_file() for name in "ab"))
+    until(lambda: heeds(process.pid, signal.SIGUSR2))  # steps may be quicker than their script
     process.send_signal(signal.SIGUSR2)
     assert process.wait(timeout=30) == 75
     assert sorted(path.name for path in tmp_path.glob("*.saved")) == ["a.saved", "b.saved"]
