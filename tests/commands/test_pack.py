@@ -167,7 +167,7 @@ def test_stopped_halfway_it_goes_on(program: Program, how: signal.Signals) -> No
         os.killpg(process.pid, how)  # as a terminal and SLURM do: to the workers too
     else:
         process.send_signal(how)
-    _, printed = process.communicate(timeout=60)  # and the workers let go of the pipes
+    _, printed = process.communicate(timeout=180)  # and the workers let go of the pipes
     assert process.returncode == (75 if how != signal.SIGKILL else -how), printed
     assert "Traceback" not in printed
     folder = first.parents[1]

@@ -34,7 +34,7 @@ def test_processes_end_with_their_parent_and_leave_interrupts_to_it(how):
         time.sleep(0.3)
         assert len(with_environment(name, "1")) == 4  # the parent waits for what it has begun
     process.kill()
-    _, printed = process.communicate(timeout=20)  # everybody let go of the pipe
+    _, printed = process.communicate(timeout=120)  # everybody let go of the pipe
     assert "SpawnProcess" not in printed
     await_processes(name, 0)
 

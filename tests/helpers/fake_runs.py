@@ -205,7 +205,7 @@ class FakeRun:
         until(lambda: log.is_file() and text in log.read_text())
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
     """Wait for a condition."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -67,7 +67,7 @@ def test_gpus_are_numbered_for_jobs_that_ask(slurm):
 def test_starting_twice_does_nothing(slurm):
     program = [sys.executable, "-m", "tests.helpers.cluster", "start"]
     before = {p.pid for p in slurm.cluster.processes("slurmctld")}
-    printed = subprocess.check_output(program, text=True, timeout=10, cwd=ROOT)
+    printed = subprocess.check_output(program, text=True, timeout=120, cwd=ROOT)
     assert printed == f"export SLURM_CONF={os.environ['SLURM_CONF']}\n"
     assert {p.pid for p in slurm.cluster.processes("slurmctld")} == before
 
@@ -90,7 +90,7 @@ def test_a_cluster_that_was_killed_is_made_anew(slurm):
     assert len(daemons) > len(DAEMONS)  # step daemons, too
     for process in daemons:
         process.kill()
-    psutil.wait_procs(daemons, timeout=10)
+    psutil.wait_procs(daemons, timeout=120)
     assert not slurm.cluster.is_running()
     assert orphan.is_running()
     slurm.cluster.start()

@@ -235,7 +235,7 @@ def test_a_holder_that_slept_while_another_took_over_ends(lock: Path) -> None:
         with held(lock, silence_s=1.0) as before:
             assert before is not None
             os.kill(inner, signal.SIGCONT)
-            _, said = outer.communicate(timeout=60)
+            _, said = outer.communicate(timeout=180)
             assert outer.returncode == 1
             assert re.search(
                 rf"error: .*train\.lock was taken over by process {os.getpid()} on .*, so this "

@@ -26,7 +26,7 @@ SIGNAL = "os.kill(os.getpid(), signal.SIGUSR2)"
 def ends(folder, first: str, then: str) -> subprocess.CompletedProcess[str]:
     text = PROGRAM.format(folder=str(folder), first=first, then=then)
     return subprocess.run(
-        [sys.executable, "-c", text], capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=120, check=False
     )
 
 

@@ -98,7 +98,7 @@ def test_inside_torchrun_nothing_changes(tmp_path):
 )
 def test_a_task_that_waits_in_vain_says_so_in_one_line(tmp_path, rank, line):
     task = start(LONELY, rank, tmp_path)
-    _, errors = task.communicate(timeout=60)
+    _, errors = task.communicate(timeout=180)
     assert task.returncode == 1
     assert errors.splitlines()[-1].startswith(line), errors
     assert "Traceback" not in errors

@@ -31,7 +31,7 @@ def ends(hang: str) -> subprocess.CompletedProcess[str]:
         env={"RANK": "3", "SLURMD_NODENAME": "n7"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 

@@ -133,7 +133,7 @@ def test_several_threads_share_one_batch(reader: ShardReader) -> None:
     class Meeting(ShardReader):
         """Each read waits until four threads read."""
 
-        barrier = threading.Barrier(4, timeout=20)
+        barrier = threading.Barrier(4, timeout=120)
 
         def read(self, number):
             self.barrier.wait()

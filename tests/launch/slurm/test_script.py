@@ -204,7 +204,7 @@ def test_a_job_whose_time_is_over_before_a_stage_begins_is_queued_again(tmp_path
     process = subprocess.Popen(["bash", "-c", text], env=environment, start_new_session=True)
     until((tmp_path / "asked").is_file)
     os.killpg(process.pid, signal.SIGTERM)  # as SLURM does: to all of them
-    assert process.wait(timeout=30) == 75
+    assert process.wait(timeout=120) == 75
     (asked,) = (tmp_path / "asked").read_text().splitlines()
     assert asked.endswith(f"begin {runs[1]} train")  # a was done by the start before
     assert (tmp_path / "told").read_text().startswith("requeue 7\n")
@@ -236,7 +236,7 @@ case "$*" in *" end "*) exit 75 ;; esac""",
     until(lambda: all((tmp_path / f"{name}.works").is_file() for name in "ab"))
     until(lambda: heeds(process.pid, signal.SIGUSR2))  # steps may be quicker than their script
     process.send_signal(signal.SIGUSR2)
-    assert process.wait(timeout=30) == 75
+    assert process.wait(timeout=120) == 75
     assert sorted(path.name for path in tmp_path.glob("*.saved")) == ["a.saved", "b.saved"]
     ends = [line for line in (tmp_path / "asked").read_text().splitlines() if " end " in line]
     assert sorted(line[0] for line in ends) == ["a", "b"]

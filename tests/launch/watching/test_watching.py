@@ -150,7 +150,7 @@ def test_logs_follows_a_stage_to_its_end(program, fake):
     assert following.poll() is None
     fake.signal(signal.SIGTERM)
     fake.end()
-    assert following.communicate(timeout=30)[0] == fake.run.log("train").read_text()
+    assert following.communicate(timeout=120)[0] == fake.run.log("train").read_text()
     assert following.returncode == 0
 
 
