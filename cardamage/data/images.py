@@ -46,12 +46,18 @@ def decode_image(
     content: bytes,
     *,
     size: tuple[int, int] | None = None,
+    shrink_to: tuple[int, int] | None = None,
     name: str,
     remedy: str = "replace or remove it",
 ) -> Image.Image:
     """Decode a photo of any of :data:`FORMATS` into 8-bit RGB.
 
     ``name`` and ``remedy`` are for errors.
+
+    With ``shrink_to``, height and width in pixels that it is resized to next, a JPEG may come
+    smaller, by 2, 4 or 8: its decoder leaves out what is too fine, in a fraction of the time. Its
+    sides divide by that number and stay a quarter larger than these, so that the resized image
+    differs from that of the whole photo by about as much as a JPEG of quality 95 does.
 
     16-bit grey is scaled to 8 bits, and so are floats from 0 to 1; transparent pixels are laid over
     white, as viewers show them; of an animation the first frame counts; a JPEG may lack its end
@@ -62,13 +68,13 @@ def decode_image(
         DataError: the image is broken, cut short, of another size or of too many pixels.
     """
     try:
-        turn, colours = _decoded(content, size, name)
+        turn, colours = _decoded(content, size, name, shrink_to)
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on broken bytes
         whole = None
         with suppress(Exception):
-            whole = _decoded(_ended(content), size, name)
+            whole = _decoded(_ended(content), size, name, shrink_to)
         if whole is None:
             raise _undecodable(name, error, remedy) from error
         turn, colours = whole
@@ -127,7 +133,7 @@ def resize_mask(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.ui
     Pixel centres are aligned as in :func:`resize_image`; see :func:`sampled`.
     """
     rows, columns = (sampled(*sides) for sides in zip(mask.shape, size, strict=True))
-    resized: NDArray[np.uint8] = mask[rows[:, None], columns]
+    resized: NDArray[np.uint8] = np.ascontiguousarray(mask[:, columns][rows])
     return resized
 
 
@@ -141,11 +147,25 @@ def sampled(old: int, new: int) -> NDArray[np.int64]:
 
 
 def _decoded(
-    content: bytes, size: tuple[int, int] | None, name: str
+    content: bytes, size: tuple[int, int] | None, name: str, shrink_to: tuple[int, int] | None
 ) -> tuple[Image.Transpose | None, Image.Image]:
     """What turns a photo as its annotations see it, and the photo as it is stored, RGB."""
     with _opened(content) as image:
-        return _turn_upright(image, size, name), _to_rgb(image)
+        turn = _turn_upright(image, size, name)
+        if shrink_to and image.format == "JPEG":
+            _shrink(image, shrink_to[::-1] if turn in SWAPS_SIDES else shrink_to)
+        return turn, _to_rgb(image)
+
+
+def _shrink(image: Image.Image, size: tuple[int, int]) -> None:
+    """Have a JPEG decoded smaller, yet larger than (height, width)."""
+    height, width = size
+    for scale in (8, 4, 2):
+        small = image.width // scale, image.height // scale
+        is_whole = image.size == (small[0] * scale, small[1] * scale)
+        if is_whole and 4 * small[0] >= 5 * width and 4 * small[1] >= 5 * height:
+            image.draft(None, small)
+            return
 
 
 def _ended(content: bytes) -> bytes:
@@ -195,7 +215,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         pixels = image.convert("RGBA")
         white = Image.new("RGBA", pixels.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, pixels).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _turn_upright(

@@ -204,3 +204,52 @@ def test_the_same_size_is_left_alone():
     assert resize_image(image, (2, 4)) is image
     mask = np.arange(8, dtype=np.uint8).reshape(2, 4)
     assert (resize_mask(mask, (2, 4)) == mask).all()
+
+
+def scene(width: int, height: int) -> Image.Image:
+    """Shapes of all sizes with sharp edges, and some noise."""
+    draws = np.random.default_rng(0)
+    picture = np.full((height, width, 3), 90, dtype=np.uint8)
+    for side in np.geomspace(2, height / 2, 60).astype(int):
+        top, left = draws.integers(height - side), draws.integers(width - side)
+        picture[top : top + side, left : left + side] = draws.integers(256, size=3)
+    noise = draws.normal(0, 4, picture.shape)
+    return Image.fromarray((picture + noise).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("sides", "size", "decoded"),
+    [
+        ((640, 480), (240, 320), (640, 480)),  # half is no larger than what is wanted
+        ((640, 480), (192, 256), (320, 240)),
+        ((640, 480), (100, 256), (320, 240)),  # the side that needs more decides
+        ((648, 480), (60, 81), (162, 120)),
+        ((1280, 960), (96, 128), (160, 120)),
+        ((642, 480), (60, 80), (321, 240)),  # 4 does not divide 642
+        ((641, 480), (60, 80), (641, 480)),
+    ],
+)
+def test_a_jpeg_is_decoded_smaller_and_resized_shows_nearly_the_same(sides, size, decoded):
+    content = encoded(scene(*sides), "JPEG", quality=90)
+    smaller = decode_image(content, shrink_to=size, name="x")
+    assert smaller.size == decoded
+    whole = resize_image(decode_image(content, name="x"), size)
+    coded = Image.open(io.BytesIO(encoded(whole, "JPEG", quality=95, subsampling=0)))
+    as_jpeg = np.asarray(coded).astype(float) - np.asarray(whole)
+    differ = np.asarray(resize_image(smaller, size)).astype(float) - np.asarray(whole)
+    assert differ.std() < max(1.5 * as_jpeg.std(), 3.5)
+    assert abs(differ.mean()) < 0.2
+
+
+def test_a_turned_jpeg_is_decoded_smaller_by_the_sides_one_sees():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(scene(640, 480), "JPEG", exif=exif)
+    assert decode_image(content, shrink_to=(256, 192), name="x").size == (240, 320)
+    assert decode_image(content, shrink_to=(192, 256), size=(640, 480), name="x").size == (320, 240)
+    # Were it decoded by the sides as they are stored, 160 rows would become 200.
+    assert decode_image(content, shrink_to=(200, 100), name="x").size == (240, 320)
+
+
+def test_other_files_are_decoded_whole():
+    assert decode_image(encoded(scene(64, 48)), shrink_to=(6, 8), name="x").size == (64, 48)

@@ -49,7 +49,8 @@ class Painted:
     """An image's label mask.
 
     Attributes:
-        mask: class ids, uint8 of shape (height, width), at the image's original size.
+        mask: class ids, uint8 of shape (height, width), at the image's original size; column by
+            column in memory, as pycocotools works.
         overlapped_pixels: pixels that two or more painted annotations cover, whether they are of
             the same class or not. Annotations of class 0 are not painted and do not count.
         lost: by class id, where something is lost.
@@ -85,8 +86,7 @@ def paint(
     rows, columns = (sampled(*sides) for sides in zip(shown, size or shown, strict=True))
     # pycocotools works down the columns, and so do these arrays until the end.
     mask = np.zeros(shown, dtype=np.uint8, order="F")
-    covered = np.zeros_like(mask, dtype=np.bool_, order="F")
-    overlapped = np.zeros_like(covered, order="F")
+    overlapped = np.zeros_like(mask, dtype=np.bool_, order="F")
     lost: dict[int, Loss] = {}
     # From the last to the first: what an annotation shows is known once it is painted.
     for class_id, rle in reversed(_in_order(record, class_of, large_first=large_first)):
@@ -98,10 +98,9 @@ def paint(
         left, top, width, height = (int(side) for side in coco_mask.toBbox(rle))
         box = (slice(top, top + height), slice(left, left + width))
         part = coco_mask.decode(rle)[box].view(np.bool_)
-        free = part & ~covered[box]
-        mask[box][free] = class_id
-        overlapped[box] |= covered[box] & part
-        covered[box] |= part
+        covered = mask[box] != 0
+        overlapped[box] |= covered & part
+        np.copyto(mask[box], class_id, where=part & ~covered)
         if not part.any():
             loss.no_area += 1
             continue
@@ -118,7 +117,7 @@ def paint(
             continue
         loss.pixels += int(coco_mask.area(rle))
     lost = {class_id: loss for class_id, loss in sorted(lost.items()) if loss.annotations}
-    return Painted(np.ascontiguousarray(mask), int(np.count_nonzero(overlapped)), lost)
+    return Painted(mask, int(np.count_nonzero(overlapped)), lost)
 
 
 def _within(positions: NDArray[np.int64], start: int, length: int) -> NDArray[np.int64]:

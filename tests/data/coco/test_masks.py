@@ -31,7 +31,6 @@ def test_an_empty_image():
     painted = paint(record(), CLASSES)
     assert painted.mask.shape == (4, 6)
     assert painted.mask.dtype == np.uint8
-    assert painted.mask.flags.c_contiguous
     assert not painted.mask.any()
     assert (painted.overlapped_pixels, painted.skipped_annotations) == (0, 0)
 
