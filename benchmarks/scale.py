@@ -14,10 +14,10 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.machine import describe
-from cardamage.data.shards.manifest import Manifest, ShardRecord, SplitRecord, key_of
+from cardamage.data.shards.manifest import Manifest, ShardRecord, SplitRecord
 from cardamage.data.shards.order import batch_at, epoch_order
 from cardamage.data.shards.pack import SAMPLES_PER_SHARD
-from cardamage.data.shards.tar import INDEX_DTYPE, lies_inside
+from cardamage.data.shards.tar import INDEX_DTYPE, key_of, lies_inside
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -23,9 +23,12 @@ from cardamage.data.images import (
     resize_mask,
 )
 from cardamage.data.pool import stop_if_unwanted
-from cardamage.data.shards.storage import StoredTars
+from cardamage.data.shards.mask_file import encode_mask
 from cardamage.data.shards.tar import Shard, read_shard, write_shard
 from cardamage.errors import DataError
+
+if TYPE_CHECKING:  # the classes of the config, which few packings need in their processes
+    from cardamage.data.shards.storage import StoredTars
 
 ImageFormat = Literal["jpg", "png"]
 
@@ -60,7 +63,7 @@ class ShardTask(NamedTuple):
 
 
 def make_shard(
-    task: ShardTask, source: ImageSource, recipe: Recipe, stored: StoredTars | None = None
+    task: ShardTask, source: ImageSource, recipe: Recipe, stored: "StoredTars | None" = None
 ) -> tuple[Shard, bool]:
     """Make one shard, or keep the whole one that an interrupted packing left; and whether it did.
 
@@ -91,8 +94,8 @@ def make_sample(
         DataError: the image is broken or not of the size its annotations say.
     """
     sides = record.width, record.height
-    image = decode_image(content, size=sides, name=name, remedy=LEAVE_OUT)
     size = recipe.image_size
+    image = decode_image(content, size=sides, shrink_to=size, name=name, remedy=LEAVE_OUT)
     look = look_of(packed := resize_image(image, size))
     painted = paint(record, recipe.class_of, size=size, large_first=recipe.large_first)
     mask = resize_mask(painted.mask, size)
@@ -111,9 +114,9 @@ def make_sample(
             i: {k: n for k, n in vars(loss).items() if n} for i, loss in painted.lost.items()
         }
     return {
-        recipe.image_format: _stored(content, packed, recipe, is_whole=packed is image),
+        recipe.image_format: _stored(content, packed, recipe, is_whole=sides == size[::-1]),
         "json": json.dumps(info, ensure_ascii=False, sort_keys=True).encode(),
-        "seg.png": encoded(Image.fromarray(mask), "PNG"),
+        "seg.png": encode_mask(mask),
     }
 
 

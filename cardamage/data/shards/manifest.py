@@ -20,14 +20,6 @@ MAX_SIDE = 8192
 """Most pixels of an image's height or width as packed; the config allows no more."""
 
 
-def key_of(number: int) -> str:
-    """The key of a split's sample: its number, from 0, in digits only.
-
-    WebDataset cuts keys at the first dot, so an original file name would not do.
-    """
-    return f"{number:08d}"
-
-
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 

@@ -35,11 +35,11 @@ from cardamage.data.shards.manifest import (
     REPACK,
     SplitRecord,
     fault_in_size,
-    key_of,
     read_manifest,
 )
+from cardamage.data.shards.mask_file import decode_mask
 from cardamage.data.shards.storage import AT_ONCE, StoredSplit, StoredTars
-from cardamage.data.shards.tar import INDEX_DTYPE, lies_inside
+from cardamage.data.shards.tar import INDEX_DTYPE, key_of, lies_inside
 from cardamage.errors import DataError, MachineFault, of_storage
 from cardamage.runs.paths import RunPaths, ShardPaths
 from cardamage.runs.stages import require
@@ -197,7 +197,8 @@ class ShardReader:
     def _decode(self, number: int, part: str, mode: str) -> NDArray[np.uint8]:
         content = self._bytes(number, part)
         height, width = self.image_size
-        if mode == "RGB" and (pixels := _quickly_decoded(content, (height, width))) is not None:
+        quickly = _decode_jpeg if part == "image" else decode_mask
+        if (pixels := quickly(content, (height, width))) is not None:
             return pixels
         try:
             with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
@@ -216,7 +217,7 @@ class ShardReader:
         return DataError(f"{where}: sample {key_of(number)} has {what}; {REPACK} --check")
 
 
-def _quickly_decoded(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+def _decode_jpeg(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8] | None:
     """A JPEG in colour of this height and width; None where Pillow has to look at what is there.
 
     simplejpeg and Pillow decode by the same library with the same settings, so pixels are equal.

@@ -15,7 +15,6 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cardamage.data.shards.manifest import key_of
 from cardamage.errors import DataError
 from cardamage.system.files import publish, sha256_of
 
@@ -44,6 +43,14 @@ class Shard:
     infos: list[dict[str, Any]]
     bytes: int
     sha256: str
+
+
+def key_of(number: int) -> str:
+    """The key of a split's sample: its number, from 0, in digits only.
+
+    WebDataset cuts keys at the first dot, so an original file name would not do.
+    """
+    return f"{number:08d}"
 
 
 def write_shard(
