@@ -66,13 +66,14 @@ def load(
         images = torch.empty((*size, 3), dtype=torch.uint8, pin_memory=pin_memory)
         masks = torch.empty(size, dtype=torch.uint8, pin_memory=pin_memory)
         numbers = np.asarray(samples, dtype=np.int64)
+        fill_slot = partial(fill, images.numpy(), masks.numpy(), numbers.tolist())
         batch = Batch(images.permute(0, 3, 1, 2), masks, numbers, epochs)
-        return batch, [partial(fill, batch, slot) for slot in range(len(samples))]
+        return batch, [partial(fill_slot, slot) for slot in range(len(samples))]
 
-    def fill(batch: Batch, slot: int) -> None:
-        _, image, mask = reader.read(int(batch.samples[slot]))
-        batch.images[slot].permute(1, 2, 0).numpy()[...] = image
-        batch.masks[slot].numpy()[...] = mask
+    def fill(
+        images: NDArray[np.uint8], masks: NDArray[np.uint8], numbers: list[int], slot: int
+    ) -> None:
+        _, images[slot], masks[slot] = reader.read(numbers[slot])
 
     started = map(start, requests)
     if workers:
