@@ -181,7 +181,7 @@ def make_run(
             weights_sha256=digest,
             fingerprint=fingerprint,
             class_names=names,
-            keys=np.array([manifest.key_of(number) for number in range(images)]),
+            keys=np.array([tar.key_of(number) for number in range(images)]),
             counts=counts,
             loss=loss,
             map_samples=kept,
