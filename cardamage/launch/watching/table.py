@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator
 from datetime import datetime
+from functools import cache
 
 from rich.columns import Columns
 from rich.markup import escape
@@ -96,7 +97,7 @@ def table_of(
             cells["best"] = cells["best"].replace(" (epoch ", " (")
             cells["left"] = cells["left"] or cells["speed"]
         cells["run"] = indent + cells["run"]
-        table.add_row(*(cells[name] for name in names))
+        table.add_row(*(_text(cells[name]) for name in names))
 
     left = {of_run.run: of_run for of_run in overviews}
     for study in studies:
@@ -104,12 +105,18 @@ def table_of(
         members = [left[run] for run in map(study.beside, record.runs) if run in left]
         if members:
             cells = _study_cells(record, study, members)
-            table.add_row(*(cells.get(name, "") for name in names))
+            table.add_row(*(_text(cells.get(name, "")) for name in names))
         for of_run in members:
             add(left.pop(of_run.run), "  ")
     for of_run in left.values():
         add(of_run, "")
     return table
+
+
+@cache
+def _text(cell: str) -> Text:
+    """A cell of markup; most cells of a long table are like others."""
+    return Text.from_markup(cell, emoji=False)
 
 
 def _study_cells(
