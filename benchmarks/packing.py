@@ -42,7 +42,7 @@ MANY_PX = 64
 def main() -> None:
     """Measure, and tell."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=600, help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=1000, help="default: %(default)s")
     parser.add_argument("--photo-px", type=int, default=640, help="side; default: %(default)s")
     parser.add_argument("--image-px", type=int, default=240, help="as packed; default: %(default)s")
     parser.add_argument("--source", type=Path, help="an export to take photos from; else drawn")

@@ -5,13 +5,14 @@ pycocotools is the definition of which pixels an annotation covers.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from cardamage.data.coco.records import Annotation, ImageRecord
-from cardamage.data.coco.segmentation import MIN_NUMBERS
+from cardamage.data.coco.segmentation import MIN_NUMBERS, run_lengths
 from cardamage.data.images import sampled
 
 
@@ -97,18 +98,17 @@ def paint(
         # Only the bounding box is touched: the same pixels at a fraction of the time.
         left, top, width, height = (int(side) for side in coco_mask.toBbox(rle))
         box = (slice(top, top + height), slice(left, left + width))
-        part = coco_mask.decode(rle)[box].view(np.bool_)
-        covered = mask[box] != 0
+        part = _decoded(rle, left, width)[top : top + height]
+        seen = mask[box]
+        covered = seen != 0
         overlapped[box] |= covered & part
-        np.copyto(mask[box], class_id, where=part & ~covered)
+        np.copyto(seen, class_id, where=part & ~covered)
         if not part.any():
             loss.no_area += 1
             continue
         if size:
-            at = np.ix_(_within(rows, top, height), _within(columns, left, width))
-            part, seen = part[at], mask[box][at]
-        else:
-            seen = mask[box]
+            at_rows, at_columns = _within(rows, top, height), _within(columns, left, width)
+            part, seen = part[:, at_columns][at_rows], seen[:, at_columns][at_rows]
         if not part.any():
             loss.too_thin += 1
         elif not (seen[part] == class_id).any():
@@ -120,6 +120,19 @@ def paint(
     return Painted(mask, int(np.count_nonzero(overlapped)), lost)
 
 
+def _decoded(rle: dict[str, Any], left: int, width: int) -> NDArray[np.bool_]:
+    """The columns of an RLE from ``left`` on, outside of which it has no pixel.
+
+    pycocotools would write all columns, one pixel after the other.
+    """
+    height = int(rle["size"][0])
+    ends = np.cumsum(run_lengths(rle["counts"]))
+    inside = np.clip(ends - left * height, 0, width * height)
+    runs = np.diff(inside, prepend=0)
+    pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return pixels.reshape(width, height).T
+
+
 def _within(positions: NDArray[np.int64], start: int, length: int) -> NDArray[np.int64]:
     """Those of ascending positions in a range, counted from its start."""
     first, end = np.searchsorted(positions, (start, start + length))
@@ -128,7 +141,7 @@ def _within(positions: NDArray[np.int64], start: int, length: int) -> NDArray[np
 
 def _in_order(
     record: ImageRecord, class_of: Mapping[int, int], *, large_first: bool
-) -> list[tuple[int, dict[str, object] | None]]:
+) -> list[tuple[int, dict[str, Any] | None]]:
     """Class ids and RLEs of the annotations that are painted, in the order of painting."""
     painted = [
         (class_id, _encoded(annotation, record.height, record.width))
@@ -140,7 +153,7 @@ def _in_order(
     return painted
 
 
-def _encoded(annotation: Annotation, height: int, width: int) -> dict[str, object] | None:
+def _encoded(annotation: Annotation, height: int, width: int) -> dict[str, Any] | None:
     """An annotation as one RLE; None where there is nothing to paint."""
     if annotation.rle is not None:
         return annotation.rle
@@ -148,5 +161,5 @@ def _encoded(annotation: Annotation, height: int, width: int) -> dict[str, objec
     polygons = [polygon for polygon in annotation.polygons if polygon.size >= MIN_NUMBERS]
     if not polygons:
         return None
-    merged: dict[str, object] = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    merged: dict[str, Any] = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     return merged

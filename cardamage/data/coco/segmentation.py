@@ -25,6 +25,9 @@ MAX_OUTLINE_PIXELS = 4_000_000
 
 _FAR = 1e9  # no image is so large
 
+_MORE = 32  # in a letter of compressed counts: the number goes on in the next
+_LETTERS = 9  # of a number: 45 bits, more than any image has pixels
+
 Polygon = NDArray[np.float64]
 """Corners as x, y, x, y, ... in pixels of the original image; float64 of shape (2 * corners,)."""
 
@@ -136,7 +139,7 @@ def _rle(value: dict[str, Any]) -> dict[str, Any]:
         raise SegmentationError("malformed RLE", f"{shown(width)}x{shown(height)} pixels cannot be")
     match counts:
         case str():
-            runs = _run_lengths(counts)
+            runs = run_lengths(counts.encode(errors="replace")).tolist()
         case list() if None not in (whole := [as_whole(run) for run in counts]):
             runs = [run for run in whole if run is not None]
         case _:
@@ -152,21 +155,28 @@ def _rle(value: dict[str, Any]) -> dict[str, Any]:
     return compressed
 
 
-def _run_lengths(counts: str) -> list[int]:
-    """COCO's compressed counts undone: groups of 5 bits, signed, each relative to two before."""
-    runs: list[int] = []
-    value = shift = 0
-    for char in counts:
-        bits = ord(char) - 48
-        if not 0 <= bits < 64 or shift > 40:
-            raise SegmentationError("malformed RLE", "its counts are not in COCO's letters")
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if not bits & 0x20:
-            if bits & 0x10:
-                value -= 1 << shift
-            runs.append(value + runs[-2] if len(runs) > 2 else value)
-            value = shift = 0
-    if shift:
+def run_lengths(counts: bytes) -> NDArray[np.int64]:
+    """Lengths in pixels, int64 (R,), of runs without and with the object in turn.
+
+    Args:
+        counts: COCO's compressed counts: groups of 5 bits, signed, each relative to two before.
+
+    Raises:
+        SegmentationError: they are no such counts.
+    """
+    bits = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
+    if ((bits < 0) | (bits >= 64)).any():
+        raise SegmentationError("malformed RLE", "its counts are not in COCO's letters")
+    ends = np.flatnonzero(bits < _MORE)
+    if len(bits) and (len(ends) == 0 or ends[-1] + 1 < len(bits)):
         raise SegmentationError("malformed RLE", "its counts break off")
+    starts = np.append(0, ends[:-1] + 1)[: len(ends)]
+    letters = ends + 1 - starts
+    if letters.max(initial=0) > _LETTERS:
+        raise SegmentationError("malformed RLE", "its counts are not in COCO's letters")
+    shifts = 5 * (np.arange(len(bits)) - np.repeat(starts, letters))
+    runs: NDArray[np.int64] = np.add.reduceat((bits & 31) << shifts, starts) if len(bits) else bits
+    runs -= np.where(bits[ends] & 16, 1 << 5 * letters, 0)
+    for chain in (runs[1::2], runs[2::2]):
+        np.cumsum(chain, out=chain)
     return runs

@@ -23,7 +23,7 @@ def encode_mask(mask: NDArray[np.uint8]) -> bytes:
     rows[:, 1:] = mask
     chunks = (
         _header(height, width)[4:],
-        b"IDAT" + zlib.compress(rows, _LEVEL),
+        b"IDAT" + zlib.compress(rows.tobytes(), _LEVEL),
         b"IEND",
     )
     return _START + b"".join(
