@@ -1,4 +1,4 @@
-"""Training on two nodes of a real SLURM, interrupted in every way SLURM knows.
+"""Training on nodes of a real SLURM, mostly two, interrupted in every way SLURM knows.
 
 It ends as if it had not been: every epoch once, and the same ``metrics.csv`` to the last byte.
 
@@ -29,7 +29,7 @@ EPOCHS = 3
 PROFILE = """\
 backend: slurm
 all_stages: {{cpus_per_task: 1, time_minutes: 10}}
-train: {{nodes: 2, partition: {partition}, extra: {{{extra}}}}}
+train: {{nodes: {nodes}, partition: {partition}, extra: {{{extra}}}}}
 save_seconds: 20
 starts_without_progress: {starts}
 watchdog_minutes: {watchdog}
@@ -91,13 +91,13 @@ if "cardamage" in sys.orig_argv and "train" in sys.orig_argv:
 
 
 class Training:
-    """A run that is trained by a job on two nodes, and stops at a gate on its way."""
+    """A run that is trained by a job, and stops at a gate on its way."""
 
     def __init__(self, slurm: Slurm, program: Program, name: str) -> None:
         self.slurm, self.program = slurm, program
         self.run = RunPaths(program.folder / "runs" / name)
         self.gate = program.folder / f"gate of {name}"
-        self.job = ""
+        self.job, self.nodes = "", 2
 
     def submit(
         self,
@@ -107,8 +107,10 @@ class Training:
         watchdog_s: float = 0,
         hangs: bool = False,
         starts: int = 3,
+        nodes: int = 2,
     ) -> None:
         """Submit it, its gate shut; with ``hangs`` process 1 hangs there."""
+        self.nodes = nodes
         self.gate.mkdir()
         if hangs:
             (self.gate / "hang").touch()
@@ -124,6 +126,7 @@ class Training:
                 watchdog=watchdog,
                 environment=pairs,
                 starts=starts,
+                nodes=nodes,
             )
         )
         told = f'notify.command=echo "$CARDAMAGE_STATE" >> "{self.gate}/told"'
@@ -151,8 +154,8 @@ class Training:
             time.sleep(0.2)
 
     def wait_at_gate(self) -> None:
-        """Wait until both processes are at the gate, within the second epoch."""
-        waits = [self.gate / "waits-0", self.gate / "waits-1"]
+        """Wait until all processes are at the gate, within the second epoch."""
+        waits = [self.gate / f"waits-{rank}" for rank in range(self.nodes)]
         self.wait_until(lambda: all(path.exists() for path in waits), "at the gate")
 
     def wait_for_start(self, number: int) -> None:
@@ -226,6 +229,15 @@ def undisturbed(program: Program) -> RunPaths:
 
 
 @pytest.fixture(scope="module")
+def undisturbed_alone(program: Program) -> RunPaths:
+    """Likewise of one process, whose sums are others."""
+    config = ("toy.yaml", f"train.epochs={EPOCHS}", "name=alone")
+    program.succeeds("jobs/pack.py", *config)
+    program.succeeds("jobs/train.py", *config)
+    return RunPaths(program.folder / "runs" / "alone")
+
+
+@pytest.fixture(scope="module")
 def trainings(cluster, program: Program) -> Iterator[dict[str, Training]]:
     """Runs at work together, each of which has just been interrupted in its way, or will be."""
     slurm = Slurm(cluster, program.folder)
@@ -235,8 +247,8 @@ def trainings(cluster, program: Program) -> Iterator[dict[str, Training]]:
         "hang": {"watchdog_s": 15, "hangs": True},
         "preempted": {"partition": "low", "extra": "gres: 'gpu:1'"},
         "signal": {},
-        "early": {"starts": 1},  # one failure of its own would end it
-        "asked": {"starts": 1},
+        "early": {"starts": 1, "nodes": 1},  # one failure of its own would end it
+        "asked": {"starts": 1, "nodes": 1},
         "requeue": {},
         "kill": {},
     }
@@ -326,14 +338,14 @@ def test_preempted_by_a_job_of_higher_priority(trainings, undisturbed):
 
 
 def test_a_start_that_slurm_ends_is_no_failure_and_the_batch_shell_heeds_usr2(
-    trainings, program, undisturbed
+    trainings, program, undisturbed_alone
 ):
     early, asked = trainings["early"], trainings["asked"]
     asked.wait_for_start(2)
-    asked.ends_as(undisturbed)
+    asked.ends_as(undisturbed_alone)
     assert "saved at step 4, in epoch 2" in asked.log
     early.wait_for_start(2)
-    early.ends_as(undisturbed)
+    early.ends_as(undisturbed_alone)
     found = read_attempts(asked.run)
     assert [(a.begun_at, a.state) for a in found] == [(0, "stopped"), (4, "done")]
     assert {a.job for a in found} == {asked.job}

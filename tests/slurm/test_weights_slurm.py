@@ -42,7 +42,9 @@ def submit(program: Program) -> RunPaths:
     path = f'export PYTHONPATH="{program.folder}/cut_off:$PYTHONPATH"'
     profile = f"{ONE_NODE}setup: {json.dumps([path])}\n"
     (program.folder / "one.yaml").write_text(profile)
-    program.succeeds("launch/submit.py", "toy.yaml", "--stages", "pack,train,test", "--cluster", "one.yaml")
+    program.succeeds(
+        "launch/submit.py", "toy.yaml", "--stages", "pack,train,test", "--cluster", "one.yaml"
+    )
     return run_of(program)
 
 
