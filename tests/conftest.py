@@ -14,20 +14,27 @@ settings.register_profile("on a busy machine", deadline=None)
 settings.load_profile("on a busy machine")
 torch.set_num_threads(1)  # as the programs started here: sums in another order end otherwise
 
+SHARING = ("tests/report/", "tests/export/", "tests/evaluation/test_evaluate", "tests/test_wheel")
+"""Files of tests that share what takes seconds to make."""
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Of the processes that share the tests give one all of those on SLURM, and give it them first.
 
-    Some of them disturb the cluster, and they take longest, mostly waiting.
+    Some of them disturb the cluster, and they take longest, mostly waiting. Tests that share what
+    takes seconds to make stay together, too; all others go to whoever is free.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class SlurmTogether(LoadScopeScheduling):
+    class Together(LoadScopeScheduling):  # the scopes with most tests first
         def _split_scope(self, nodeid: str) -> str:
-            return "slurm" if nodeid.startswith("tests/slurm/") else nodeid
+            if nodeid.startswith(("tests/slurm/", "tests/faults/")):
+                return nodeid.split("/")[1]
+            file = nodeid.partition("::")[0]
+            return file if file.startswith(SHARING) else nodeid
 
-    return SlurmTogether(config, log)
+    return Together(config, log)
 
 
 @pytest.fixture

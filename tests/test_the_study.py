@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,7 +134,8 @@ def test_all_of_it_runs_at_toy_size(program: Program, monkeypatch: pytest.Monkey
     for study in plan.studies:
         open_study(study.study, study.record)
     for run, stage in jobs_in_order(plan):
-        program.succeeds(f"jobs/{stage}.py", run.root)
+        if stage != "report" or isinstance(run, StudyPaths):  # no comparison needs a run's own
+            program.succeeds(f"jobs/{stage}.py", run.root)
 
     # Two packed datasets serve 13 runs, and one holds 40 % of the other's images.
     packed = {
@@ -161,10 +163,13 @@ def test_all_of_it_runs_at_toy_size(program: Program, monkeypatch: pytest.Monkey
     mended = Path(pages["softmax_repaired"]).with_name("summary.md").read_text()
     assert "its loss cannot fall below 0.744" in mended
 
-    # Its tables come out for the docs.
+    # Its tables come out for the docs; most comparisons are not drawn anew, which takes long.
+    (of_study,) = plan.studies
+    brief = replace(of_study.record, compare=of_study.record.compare[-1:])
+    open_study(of_study.study, brief)
     program.succeeds("docs/study/collect.py", "--into", "docs", "toy=runs/study")
     assert {path.parent.name for path in Path("docs").glob("*/*/summary.md")} == {
-        comparison.name for comparison in plan.studies[0].record.compare
+        comparison.name for comparison in of_study.record.compare
     }
     assert Path("docs/toy/summary.md").is_file()
     tables = [path.read_text() for path in Path("docs").rglob("summary.md")]

@@ -1,5 +1,7 @@
 """The wheel: one package with everything inside, which works far from the clone."""
 
+import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.test_pages import README, blocks
 from tests.helpers.programs import ROOT
 
 pytestmark = pytest.mark.slow
@@ -58,12 +61,24 @@ def test_nothing_lies_outside_the_package(site: Path):
     assert list((package / "report" / "templates").glob("*.html"))
 
 
-def test_a_shipped_experiment_runs_from_an_empty_folder(run, tmp_path: Path):
+def test_a_shipped_experiment_is_found_from_an_empty_folder(run):
     assert run("--version").startswith("cardamage ")
-    run("synthesize", "cars", "--images", "12", "--size", "48")
-    assert "cardamage submit cars" in run("init", "cars")
-    out = run("submit", "smoke", "--cluster", "local", "train.epochs=1")
-    assert (tmp_path / out.split(": ")[-1].strip()).is_file()  # the report
-    assert "smoke" in run("status")
-    run("predict", "smoke", "--images", "cars/test", "--out", "predicted")
-    assert list((tmp_path / "predicted").glob("*.overlay.jpg"))
+    assert "images" in run("submit", "smoke", "--cluster", "local", "--dry-run")
+
+
+def test_the_five_commands_of_the_readme_work(run, tmp_path: Path):
+    """As they stand there, but for overrides that make training take seconds."""
+    run("synthesize", "drawn", "--images", "30", "--size", "48")
+    shutil.make_archive(str(tmp_path / "data" / "cars"), "zip", tmp_path / "drawn")
+    (tmp_path / "photos").mkdir()
+    for path in sorted((tmp_path / "drawn" / "test").glob("*.jpg"))[:2]:
+        shutil.copy(path, tmp_path / "photos")
+    (lines,) = [block for block in blocks(README, "sh") if "cardamage init" in block]
+    commands = [shlex.split(line, comments=True)[1:] for line in lines.splitlines()]
+    assert [words[0] for words in commands] == ["init", "submit", "submit", "status", "predict"]
+    short = ("data.image_size=[32, 32]", "train.epochs=1", "train.batch_size=4")
+    printed = [run(*words, *(short if words[0] == "submit" else ())) for words in commands]
+    assert "cardamage submit cars" in printed[0]
+    assert (tmp_path / printed[2].split(": ")[-1].strip()).is_file()  # the report
+    assert "cars" in printed[3]
+    assert len(list((tmp_path / "predicted").glob("*.overlay.jpg"))) == 2

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -70,29 +71,12 @@ def render(
 
 def render_markdown(template: str, context: dict[str, Any]) -> str:
     """Fill a template of Markdown, in which every foreign text goes through a filter."""
-    markdown = Environment(
-        loader=_TEMPLATES,
-        autoescape=False,  # noqa: S701 - Markdown; every name goes through the filter "md"
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    markdown.filters.update(_FILTERS, md=escape_markdown, code=code_span, plain=plain)
-    return markdown.get_template(template).render(**_shared(), **context)
+    return _markdown().get_template(template).render(**_shared(), **context)
 
 
 def render_page(kind: str, context: dict[str, Any]) -> str:
     """Fill the template of one kind of page: as :func:`render`, or ``index``."""
-    html = Environment(
-        loader=_TEMPLATES,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html.filters.update(_FILTERS, breakable=breakable)
-    html.globals["definitions"] = wording.DEFINITIONS
+    html = _html()
     scripts = ("page.js", "index.js" if kind == "index" else "gallery.js")
     script = "".join(_TEMPLATES.get_source(html, name)[0] for name in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -103,6 +87,36 @@ def render_page(kind: str, context: dict[str, Any]) -> str:
         script_hash=digest,
     )
     return page.replace("<!--contents-->", _contents(page))
+
+
+@cache
+def _markdown() -> Environment:
+    """The templates of Markdown; each is translated once, however many reports are made."""
+    markdown = Environment(
+        loader=_TEMPLATES,
+        autoescape=False,  # noqa: S701 - Markdown; every name goes through the filter "md"
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    markdown.filters.update(_FILTERS, md=escape_markdown, code=code_span, plain=plain)
+    return markdown
+
+
+@cache
+def _html() -> Environment:
+    """The templates of pages, likewise."""
+    html = Environment(
+        loader=_TEMPLATES,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html.filters.update(_FILTERS, breakable=breakable)
+    html.globals["definitions"] = wording.DEFINITIONS
+    return html
 
 
 def _unless_unknown(write: Callable[[Any], str]) -> Callable[[Any], str]:

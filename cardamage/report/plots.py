@@ -31,6 +31,7 @@ _STYLE: Any = {  # a mapping whose exact type differs between versions of matplo
     "axes.titlesize": 10.0,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # where it is anyway: looking for a free place takes time
     "axes.titlepad": 17.0,
     "axes.grid": True,
     "axes.grid.axis": "y",

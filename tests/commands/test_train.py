@@ -171,11 +171,11 @@ def test_a_run_does_not_go_on_with_another_dataset(trained):
 
 
 @pytest.mark.distributed
-def test_two_processes_consume_the_global_batches_of_one(toy):
+def test_two_processes_consume_the_global_batches_of_one_and_test_to_the_same_counts(toy):
     toy.succeeds(PROGRAM, "toy.yaml")
-    arguments = ("toy.yaml", "name=two", "train.micro_batch_size=3")
-    toy.succeeds("jobs/pack.py", "toy.yaml", "name=two", "train.micro_batch_size=3")
-    toy.distributed(2, PROGRAM, *arguments)
+    two = ("toy.yaml", "name=two", "train.micro_batch_size=3")
+    toy.succeeds("jobs/pack.py", *two)
+    toy.distributed(2, PROGRAM, *two)
     alone, together = consumed(run_of(toy), 1), consumed(run_of(toy, "two"), 2)
     assert alone == together
     n = samples(run_of(toy))
@@ -183,18 +183,15 @@ def test_two_processes_consume_the_global_batches_of_one(toy):
     for step, keys in alone.items():
         assert keys == [f"{number:08d}" for number in batch_at(0, n, 8, step)[0]]
 
-
-@pytest.mark.distributed
-def test_one_checkpoint_tested_by_one_and_two_processes_has_the_same_counts(toy):
-    toy.distributed(2, "jobs/train.py", "toy.yaml")
-    run = run_of(toy)
-    toy.succeeds("jobs/test.py", "toy.yaml", "test.split=valid", "test.batch_size=2")
-    alone = {epoch: read_result(run.test_counts("valid", epoch)) for epoch in (1, 2)}
+    options = (*two, "test.split=valid", "test.batch_size=2")
+    run = run_of(toy, "two")
+    toy.succeeds("jobs/test.py", *options)
+    counted = {epoch: read_result(run.test_counts("valid", epoch)) for epoch in (1, 2)}
     table = run.test_table("valid").read_text()
     # The second process is on a machine whose view of the disk is older, and lacks another result.
     shutil.copytree(toy.folder, toy.folder.with_name("older view"))
     run.test_counts("valid", 1).unlink()
-    older = RunPaths(toy.folder.with_name("older view") / "runs" / "toy")
+    older = RunPaths(toy.folder.with_name("older view") / "runs" / "two")
     older.test_counts("valid", 2).unlink()
     seen_late = toy.folder / "seen_late.py"
     seen_late.write_text(
@@ -203,8 +200,8 @@ def test_one_checkpoint_tested_by_one_and_two_processes_has_the_same_counts(toy)
         "    os.chdir('../older view')\n"
         f"runpy.run_path({str(toy.script('jobs/test.py'))!r}, run_name='__main__')\n"
     )
-    toy.distributed(2, seen_late, "toy.yaml", "test.split=valid", "test.batch_size=2")
-    for epoch, expected in alone.items():
+    toy.distributed(2, seen_late, *options)
+    for epoch, expected in counted.items():
         found = read_result(run.test_counts("valid", epoch))
         assert np.array_equal(found.counts, expected.counts)
         assert found.maps == expected.maps

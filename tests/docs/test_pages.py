@@ -1,8 +1,6 @@
 """README, CONTRIBUTING and docs tell what is there: links, programs, targets, configs, commands."""
 
 import re
-import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -121,31 +119,3 @@ def test_tree_names_the_files_of_a_run():
 
 def test_the_readme_is_short():
     assert len(README.split()) < 900
-
-
-@pytest.mark.slow
-def test_the_five_commands_of_the_readme_work(program):
-    """As they stand there, but for overrides that make training take seconds."""
-    folder = program.folder
-    program.succeeds("jobs/synthesize.py", "drawn", "--images", 30, "--size", 48)
-    shutil.make_archive(str(folder / "data" / "cars"), "zip", folder / "drawn")
-    (folder / "photos").mkdir()
-    for path in sorted((folder / "drawn" / "test").glob("*.jpg"))[:2]:
-        shutil.copy(path, folder / "photos")
-    (lines,) = [block for block in blocks(README, "sh") if "cardamage init" in block]
-    commands = [shlex.split(line, comments=True) for line in lines.splitlines()]
-    assert [words[1] for words in commands] == ["init", "submit", "submit", "status", "predict"]
-    short = ["data.image_size=[32, 32]", "train.epochs=1"]
-    for words in commands:
-        more = [*short, "train.batch_size=4"] if words[1] == "submit" else []
-        result = subprocess.run(
-            [sys.executable, "-m", *words, *more],
-            cwd=folder,
-            env=program.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, (words, result.stderr)
-    assert (folder / "runs" / "cars" / "report" / "index.html").is_file()
-    assert len(list((folder / "predicted").glob("*.overlay.jpg"))) == 2

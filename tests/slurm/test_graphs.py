@@ -16,7 +16,15 @@ from cardamage.runs.stages import read_stage
 from cardamage.runs.tables import read_table
 from tests.helpers.programs import Program
 from tests.helpers.slurm_commands import Slurm
-from tests.helpers.submissions import TOY, TWO_NODES, jobs_of, run_of, states, wait_until_over
+from tests.helpers.submissions import (
+    ONE_NODE,
+    TOY,
+    TWO_NODES,
+    jobs_of,
+    run_of,
+    states,
+    wait_until_over,
+)
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -76,7 +84,7 @@ class Graphs:
         self.submit(self.faulty("anew", "hold: true"), "anew", "with-it", options=trained)
         allocation = ["salloc", "-N1", "-n1", "-c1", "--mem-per-cpu=100", "srun"]
         self.inside = subprocess.run(
-            [*allocation, "--mem-per-cpu=100", *self.command(TWO_NODES, "inside", options=trained)],
+            [*allocation, "--mem-per-cpu=100", *self.command(ONE_NODE, "inside", options=trained)],
             cwd=self.folder,
             env=program.environment,
             capture_output=True,

@@ -1,4 +1,4 @@
-"""Training on two nodes of a real SLURM, interrupted in every way SLURM knows.
+"""Training on nodes of a real SLURM, mostly two, interrupted in every way SLURM knows.
 
 It ends as if it had not been: every epoch once, and the same ``metrics.csv`` to the last byte.
 
@@ -10,6 +10,7 @@ import csv
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -28,7 +29,7 @@ EPOCHS = 3
 PROFILE = """\
 backend: slurm
 all_stages: {{cpus_per_task: 1, time_minutes: 10}}
-train: {{nodes: 2, partition: {partition}, extra: {{{extra}}}}}
+train: {{nodes: {nodes}, partition: {partition}, extra: {{{extra}}}}}
 save_seconds: 20
 starts_without_progress: {starts}
 watchdog_minutes: {watchdog}
@@ -90,13 +91,13 @@ if "cardamage" in sys.orig_argv and "train" in sys.orig_argv:
 
 
 class Training:
-    """A run that is trained by a job on two nodes, and stops at a gate on its way."""
+    """A run that is trained by a job, and stops at a gate on its way."""
 
     def __init__(self, slurm: Slurm, program: Program, name: str) -> None:
         self.slurm, self.program = slurm, program
         self.run = RunPaths(program.folder / "runs" / name)
         self.gate = program.folder / f"gate of {name}"
-        self.job = ""
+        self.job, self.nodes = "", 2
 
     def submit(
         self,
@@ -106,8 +107,10 @@ class Training:
         watchdog_s: float = 0,
         hangs: bool = False,
         starts: int = 3,
+        nodes: int = 2,
     ) -> None:
         """Submit it, its gate shut; with ``hangs`` process 1 hangs there."""
+        self.nodes = nodes
         self.gate.mkdir()
         if hangs:
             (self.gate / "hang").touch()
@@ -123,13 +126,15 @@ class Training:
                 watchdog=watchdog,
                 environment=pairs,
                 starts=starts,
+                nodes=nodes,
             )
         )
         told = f'notify.command=echo "$CARDAMAGE_STATE" >> "{self.gate}/told"'
         config = ("toy.yaml", f"train.epochs={EPOCHS}", f"name={self.run.root.name}", told)
         self.program.succeeds("jobs/pack.py", *config)
         stages = ("--stages", "train", "--cluster", profile)
-        self.program.succeeds("launch/submit.py", *config, *stages)
+        submitted = self.program.inside("launch/submit.py", *config, *stages)
+        assert submitted.returncode == 0, submitted.stderr
         record = read_launch(self.run)
         assert record is not None
         self.job = record.jobs["train"]
@@ -149,8 +154,8 @@ class Training:
             time.sleep(0.2)
 
     def wait_at_gate(self) -> None:
-        """Wait until both processes are at the gate, within the second epoch."""
-        waits = [self.gate / "waits-0", self.gate / "waits-1"]
+        """Wait until all processes are at the gate, within the second epoch."""
+        waits = [self.gate / f"waits-{rank}" for rank in range(self.nodes)]
         self.wait_until(lambda: all(path.exists() for path in waits), "at the gate")
 
     def wait_for_start(self, number: int) -> None:
@@ -224,21 +229,43 @@ def undisturbed(program: Program) -> RunPaths:
 
 
 @pytest.fixture(scope="module")
+def undisturbed_alone(program: Program) -> RunPaths:
+    """Likewise of one process, whose sums are others."""
+    config = ("toy.yaml", f"train.epochs={EPOCHS}", "name=alone")
+    program.succeeds("jobs/pack.py", *config)
+    program.succeeds("jobs/train.py", *config)
+    return RunPaths(program.folder / "runs" / "alone")
+
+
+@pytest.fixture(scope="module")
 def trainings(cluster, program: Program) -> Iterator[dict[str, Training]]:
     """Runs at work together, each of which has just been interrupted in its way, or will be."""
     slurm = Slurm(cluster, program.folder)
-    names = ("time limit", "silent hang", "hang", "signal", "requeue", "kill", "preempted")
-    made = {name: Training(slurm, program, name.replace(" ", "-")) for name in names}
-    made["hang"].submit(watchdog_s=15, hangs=True)
-    made["preempted"].submit(partition="low", extra="gres: 'gpu:1'")
-    for name in ("time limit", "silent hang", "signal", "requeue", "kill"):
-        made[name].submit(hangs=name == "silent hang")
-    made["signal"].wait_for_step()
-    made["signal"].signal("USR2")  # while it imports, or before
+    options: dict[str, dict[str, Any]] = {
+        "silent hang": {"hangs": True},  # first those whose interruption takes longest to come
+        "time limit": {},
+        "hang": {"watchdog_s": 15, "hangs": True},
+        "preempted": {"partition": "low", "extra": "gres: 'gpu:1'"},
+        "signal": {},
+        "early": {"starts": 1, "nodes": 1},  # one failure of its own would end it
+        "asked": {"starts": 1, "nodes": 1},
+        "requeue": {},
+        "kill": {},
+    }
+    made = {name: Training(slurm, program, name.replace(" ", "-")) for name in options}
+    for name, training in made.items():
+        training.submit(**options[name])
+        if name == "signal":
+            training.wait_for_step()
+            training.signal("USR2")  # while it imports, or before
+    early = made["early"]
+    early.wait_until(lambda: "start 1:" in early.log, "start 1")
+    slurm.output("scontrol", "requeue", early.job)  # before the first step
     for name, interrupt in (
-        ("time limit", made["time limit"].meet_time_limit),
         ("silent hang", made["silent hang"].meet_time_limit),
+        ("time limit", made["time limit"].meet_time_limit),
         ("preempted", lambda: slurm.sbatch("sleep 1", "-phigh", "--nodes=2", "--gres=gpu:2")),
+        ("asked", lambda: slurm.output("scancel", "--signal=USR2", "--batch", made["asked"].job)),
         ("requeue", lambda: slurm.output("scontrol", "requeue", made["requeue"].job)),
         ("kill", lambda: made["kill"].process(1).kill()),
         ("signal", lambda: made["signal"].signal("USR2")),
@@ -259,7 +286,7 @@ def test_a_signal_saves_and_the_job_goes_on(trainings, undisturbed):
     training.wait_for_start(3)
     training.ends_as(undisturbed)
     assert "SIGUSR2: stopping after this step" in training.log
-    assert "saved at step 4, in epoch 2" in training.log
+    assert "stopped: saved at step " in training.log
 
 
 def test_requeued_from_outside(trainings, undisturbed):
@@ -311,20 +338,14 @@ def test_preempted_by_a_job_of_higher_priority(trainings, undisturbed):
 
 
 def test_a_start_that_slurm_ends_is_no_failure_and_the_batch_shell_heeds_usr2(
-    slurm, program, undisturbed
+    trainings, program, undisturbed_alone
 ):
-    early, asked = (Training(slurm, program, name) for name in ("early", "asked"))
-    early.submit(starts=1)  # one failure of its own would end it
-    asked.submit(starts=1)
-    early.wait_until(lambda: "start 1:" in early.log, "start 1")
-    slurm.output("scontrol", "requeue", early.job)  # before the first step
-    asked.wait_at_gate()
-    slurm.output("scancel", "--signal=USR2", "--batch", asked.job)
+    early, asked = trainings["early"], trainings["asked"]
     asked.wait_for_start(2)
-    asked.ends_as(undisturbed)
+    asked.ends_as(undisturbed_alone)
     assert "saved at step 4, in epoch 2" in asked.log
     early.wait_for_start(2)
-    early.ends_as(undisturbed)
+    early.ends_as(undisturbed_alone)
     found = read_attempts(asked.run)
     assert [(a.begun_at, a.state) for a in found] == [(0, "stopped"), (4, "done")]
     assert {a.job for a in found} == {asked.job}
