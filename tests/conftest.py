@@ -10,6 +10,7 @@ from hypothesis import settings
 from tests.helpers.programs import Program
 
 os.environ["CARDAMAGE_CLUSTER"] = "local"  # also where the machine has a SLURM
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of a thousand programs compiles anew
 settings.register_profile("on a busy machine", deadline=None)
 settings.load_profile("on a busy machine")
 torch.set_num_threads(1)  # as the programs started here: sums in another order end otherwise
