@@ -85,7 +85,7 @@ def paint(
     """
     shown = record.height, record.width
     rows, columns = (sampled(*sides) for sides in zip(shown, size or shown, strict=True))
-    # pycocotools works down the columns, and so do these arrays until the end.
+    # pycocotools works down the columns, and so do these arrays.
     mask = np.zeros(shown, dtype=np.uint8, order="F")
     overlapped = np.zeros_like(mask, dtype=np.bool_, order="F")
     lost: dict[int, Loss] = {}

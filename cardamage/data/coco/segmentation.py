@@ -139,7 +139,7 @@ def _rle(value: dict[str, Any]) -> dict[str, Any]:
         raise SegmentationError("malformed RLE", f"{shown(width)}x{shown(height)} pixels cannot be")
     match counts:
         case str():
-            runs = run_lengths(counts.encode(errors="replace")).tolist()
+            runs = run_lengths(counts.encode(errors="surrogatepass")).tolist()
         case list() if None not in (whole := [as_whole(run) for run in counts]):
             runs = [run for run in whole if run is not None]
         case _:
@@ -164,18 +164,20 @@ def run_lengths(counts: bytes) -> NDArray[np.int64]:
     Raises:
         SegmentationError: they are no such counts.
     """
+    if not counts:
+        return np.zeros(0, dtype=np.int64)
     bits = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
     if ((bits < 0) | (bits >= 64)).any():
         raise SegmentationError("malformed RLE", "its counts are not in COCO's letters")
     ends = np.flatnonzero(bits < _MORE)
-    if len(bits) and (len(ends) == 0 or ends[-1] + 1 < len(bits)):
+    if bits[-1] >= _MORE:
         raise SegmentationError("malformed RLE", "its counts break off")
-    starts = np.append(0, ends[:-1] + 1)[: len(ends)]
+    starts = np.append(0, ends[:-1] + 1)
     letters = ends + 1 - starts
-    if letters.max(initial=0) > _LETTERS:
+    if letters.max() > _LETTERS:
         raise SegmentationError("malformed RLE", "its counts are not in COCO's letters")
     shifts = 5 * (np.arange(len(bits)) - np.repeat(starts, letters))
-    runs: NDArray[np.int64] = np.add.reduceat((bits & 31) << shifts, starts) if len(bits) else bits
+    runs: NDArray[np.int64] = np.add.reduceat((bits & 31) << shifts, starts)
     runs -= np.where(bits[ends] & 16, 1 << 5 * letters, 0)
     for chain in (runs[1::2], runs[2::2]):
         np.cumsum(chain, out=chain)

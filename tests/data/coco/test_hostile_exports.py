@@ -213,6 +213,12 @@ def compressed(runs: list[int], groups: int) -> str:
     return text
 
 
+@pytest.mark.parametrize("counts", ["\ud800", "é", "04\ud83d0", " "])
+def test_counts_of_other_letters(counts):
+    with pytest.raises(SegmentationError, match="not in COCO's letters"):
+        parse({"size": [30, 40], "counts": counts})
+
+
 @pytest.mark.parametrize("groups", [3, 6, 7, 8, 9])
 def test_letters_that_the_c_code_reads_otherwise(export, groups):
     """With 7 groups and more its 32-bit shifts give other runs, which would overrun the mask."""

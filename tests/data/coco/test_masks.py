@@ -31,6 +31,7 @@ def test_an_empty_image():
     painted = paint(record(), CLASSES)
     assert painted.mask.shape == (4, 6)
     assert painted.mask.dtype == np.uint8
+    assert painted.mask.flags.f_contiguous
     assert not painted.mask.any()
     assert (painted.overlapped_pixels, painted.skipped_annotations) == (0, 0)
 

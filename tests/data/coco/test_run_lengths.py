@@ -9,11 +9,9 @@ from pycocotools import mask as coco_mask
 from cardamage.data.coco.segmentation import SegmentationError, run_lengths
 
 
-@given(st.lists(st.integers(0, 2**20), min_size=1, max_size=40))
+@given(st.lists(st.integers(0, 2**20), min_size=1, max_size=40).filter(any))
 def test_what_pycocotools_compresses_is_read(runs):
     height, width = 1, sum(runs)
-    if width == 0:
-        return
     packed = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
     assert run_lengths(packed["counts"]).tolist() == runs
 
