@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 
 from rich.columns import Columns
 from rich.markup import escape
@@ -91,13 +91,15 @@ def table_of(
             ratio=1 if name == "run" and not is_wide else None,
         )
 
+    text = cache(partial(Text.from_markup, emoji=False))  # most cells are like others
+
     def add(of_run: RunOverview, indent: str) -> None:
         cells = {**_cells(of_run), "curve": sparkline(of_run.curve, curve or 0)}
         if not is_wide:
             cells["best"] = cells["best"].replace(" (epoch ", " (")
             cells["left"] = cells["left"] or cells["speed"]
         cells["run"] = indent + cells["run"]
-        table.add_row(*(_text(cells[name]) for name in names))
+        table.add_row(*(text(cells[name]) for name in names))
 
     left = {of_run.run: of_run for of_run in overviews}
     for study in studies:
@@ -105,18 +107,12 @@ def table_of(
         members = [left[run] for run in map(study.beside, record.runs) if run in left]
         if members:
             cells = _study_cells(record, study, members)
-            table.add_row(*(_text(cells.get(name, "")) for name in names))
+            table.add_row(*(text(cells.get(name, "")) for name in names))
         for of_run in members:
             add(left.pop(of_run.run), "  ")
     for of_run in left.values():
         add(of_run, "")
     return table
-
-
-@cache
-def _text(cell: str) -> Text:
-    """A cell of markup; most cells of a long table are like others."""
-    return Text.from_markup(cell, emoji=False)
 
 
 def _study_cells(
