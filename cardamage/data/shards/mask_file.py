@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 _START = b"\x89PNG\r\n\x1a\n"
 _LEVEL = 3  # zlib's quick way of searching; the next level takes five times as long
-_HEADER = struct.Struct(">I4sIIBBBBB")
 
 
 def encode_mask(mask: NDArray[np.uint8]) -> bytes:
@@ -21,28 +20,22 @@ def encode_mask(mask: NDArray[np.uint8]) -> bytes:
     height, width = mask.shape
     rows = np.zeros((height, width + 1), dtype=np.uint8)  # each begins with 0: not predicted
     rows[:, 1:] = mask
-    chunks = (
-        _header(height, width)[4:],
-        b"IDAT" + zlib.compress(rows.tobytes(), _LEVEL),
-        b"IEND",
-    )
-    return _START + b"".join(
-        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-        for chunk in chunks
-    )
+    packed = zlib.compress(rows.tobytes(), _LEVEL)
+    return _head(height, width) + _chunk(b"IDAT", packed) + _chunk(b"IEND", b"")
 
 
 def decode_mask(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8] | None:
     """The class ids in a file of :func:`encode_mask` of this height and width.
 
-    None where it is another file, which may be a PNG all the same. Checksums are not looked at.
+    None where it is another file, which may be a PNG all the same. The checksum of the pixels is
+    not looked at.
     """
     height, width = size
-    head = _START + _header(height, width)
-    start = len(head) + 4  # behind the checksum
+    head = _head(height, width)
+    start = len(head)
     if not content.startswith(head) or content[start + 4 : start + 8] != b"IDAT":
         return None
-    (length,) = struct.unpack_from(">I", content, start)
+    length = int.from_bytes(content[start : start + 4], "big")
     pixels = height * (width + 1)
     try:
         unpacked = zlib.decompressobj().decompress(content[start + 8 :][:length], pixels)
@@ -54,6 +47,11 @@ def decode_mask(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8] | No
     return None if rows[:, 0].any() else rows[:, 1:]
 
 
-def _header(height: int, width: int) -> bytes:
-    """The first chunk, without its checksum: its length, name, and 8 bits of grey a pixel."""
-    return _HEADER.pack(13, b"IHDR", width, height, 8, 0, 0, 0, 0)
+def _head(height: int, width: int) -> bytes:
+    """All that stands before the pixels: 8 bits of grey each."""
+    return _START + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(name + content)
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)

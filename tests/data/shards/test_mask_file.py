@@ -32,11 +32,10 @@ def test_other_files_are_left_to_others():
     content = encode_mask(mask)
     assert decode_mask(content, (8, 6)) is None
     assert decode_mask(b"", (6, 8)) is None
-    for kind, options in (("PNG", {}), ("JPEG", {})):
+    for kind in ("PNG", "JPEG"):
         stream = io.BytesIO()
-        Image.fromarray(mask).save(stream, kind, **options)
-        found = decode_mask(stream.getvalue(), (6, 8))
-        assert found is None  # this PNG has predicted rows
+        Image.fromarray(mask).save(stream, kind)
+        assert decode_mask(stream.getvalue(), (6, 8)) is None  # this PNG has predicted rows
 
 
 @pytest.mark.parametrize("cut", [10, 33, 40, 45, 60])
